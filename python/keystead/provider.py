@@ -1,0 +1,176 @@
+"""The interface between Keystead and a remote KMS: all that the author of an adapter has to read.
+
+A provider is a small synchronous class. It wraps one 32-byte key (the local KEK) under one remote key, unwraps it
+again, and translates the errors of its SDK. The host owns everything else: threads, deadlines, retries with jitter,
+rate limits, caching, single-flight, the prefix that names the key in each error, checks of what was answered,
+metrics and logs. So a provider starts no thread, retries nothing, caches nothing and logs nothing.
+
+Methods may be called from several threads at once, after `open` has returned. Each gets a `deadline`, a point on the
+clock of `time.monotonic()`; give the SDK what is left of it and raise `Unavailable` when it is over.
+
+Publish the class under the entry-point group `keystead.providers`; the entry point's name is what a configuration
+writes after `provider:` and the scheme that records carry, 1 to 32 characters of `[a-z0-9-]`. The module is imported
+to validate the configuration, so import the SDK inside `open`, not at the top.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Generic, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from keystead.errors import (
+    ConfigError,
+    InvalidCiphertext,
+    KeyDisabled,
+    KeyNotFound,
+    Misbehaved,
+    PermissionDenied,
+    ProviderError,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+)
+
+__all__ = [
+    "API_VERSION",
+    "KEK_SIZE",
+    "Capabilities",
+    "ConfigError",
+    "InvalidCiphertext",
+    "KeyDisabled",
+    "KeyNotFound",
+    "Misbehaved",
+    "PermissionDenied",
+    "Provider",
+    "ProviderConfig",
+    "ProviderError",
+    "Throttled",
+    "Unauthenticated",
+    "Unavailable",
+    "WrapContext",
+    "Wrapped",
+]
+
+API_VERSION = 1
+"""The version of this interface. A provider names the one it was written for in `Provider.api`."""
+
+KEK_SIZE = 32
+"""Bytes in a local KEK."""
+
+WRAP_DOMAIN = b"keystead.dev/wrap/v1\x00"
+
+
+class ProviderConfig(BaseModel):
+    """Base of a provider's part of `keys:` in the configuration; subclass it and add fields in camelCase.
+
+    The model becomes `keystead config lint`, `schema` and `explain` by itself, so give each field a description.
+    Secrets are only ever paths of files.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(
+        pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$", description="Name of this key, used by endpoints and in messages."
+    )
+    provider: str = Field(description="Provider of this key: an entry point of the group keystead.providers.")
+
+
+ConfigT = TypeVar("ConfigT", bound=ProviderConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class WrapContext:
+    """What a wrap is bound to, besides the key: the local KEK's public id (32 bytes) and the cluster's label."""
+
+    kek_id: bytes
+    cluster: str
+
+    @property
+    def aad(self) -> bytes:
+        """The context as bytes, for a KMS that takes additional authenticated data (docs/spec/format.md)."""
+        label = self.cluster.encode()
+        return WRAP_DOMAIN + self.kek_id + bytes([len(label)]) + label
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        """The context as text pairs, for a KMS that takes an encryption context."""
+        return {"keystead:v": "1", "keystead:kek": self.kek_id.hex(), "keystead:cluster": self.cluster}
+
+
+class Wrapped(NamedTuple):
+    """The answer of `Provider.wrap`."""
+
+    blob: bytes
+    """The wrapped KEK, 1 to 4096 bytes, stored in every object: keep it small."""
+    version: str
+    """The version of the remote key that wrapped it, as the answer named it; empty if the key has no versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a remote KMS can do. The host and the conformance suite adapt to it; it never names a vendor."""
+
+    binds_context: bool
+    """A wrap opens only with the `WrapContext` it was made with."""
+    has_versions: bool
+    """The remote key has versions that the API shows."""
+    authenticated_wrap: bool
+    """Only a holder of credentials can make a wrap; false where a public key suffices."""
+    max_blob: int
+    """The largest wrap in bytes that this provider makes, 1 to 4096."""
+
+
+class Provider(ABC, Generic[ConfigT]):
+    """One remote key. Built from its configuration, then opened, used from many threads, and closed once."""
+
+    api: ClassVar[int]
+    """The `API_VERSION` that the class was written for."""
+    config_type: ClassVar[type[ProviderConfig]]
+    """The model of this provider's configuration."""
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, config: ConfigT) -> None:
+        """Keep the configuration. Do nothing that can fail or block: no file, no network, no SDK."""
+        self.config = config
+
+    @abstractmethod
+    def open(self, deadline: float) -> str:
+        """Read credentials, make the client, and return the ref: what names the remote key for ever.
+
+        The ref is 1 to 512 bytes of printable ASCII without spaces, the same on every node and after a change of
+        credentials, region or address, and never an alias. It is stored in every record and must find the key again
+        years later. Called until it succeeds, also after a failure half-way.
+
+        Raises any `ProviderError`; `ConfigError` if no retry can help.
+        """
+
+    @abstractmethod
+    def current_version(self, deadline: float) -> str | None:
+        """Return the version that a new wrap should use: up to 64 bytes of printable ASCII.
+
+        An empty string means that the key has no versions; `None` that the credentials may not look, and `wrap`
+        decides. Called every minute or so.
+        """
+
+    @abstractmethod
+    def wrap(self, kek: bytes, context: WrapContext, version: str | None, deadline: float) -> Wrapped:
+        """Wrap the 32 bytes of `kek` under exactly `version`, bound to `context`.
+
+        With `version=None` the remote's current version is used. The answer names the version that was used; if the
+        remote used another one than asked for, say so in the answer and let the host decide.
+        """
+
+    @abstractmethod
+    def unwrap(self, blob: bytes, context: WrapContext, version: str, deadline: float) -> bytes | bytearray:
+        """Undo `wrap`, for every key version that still exists.
+
+        Return the 32 bytes, as a `bytearray` where the SDK allows, which the host wipes. Raise `InvalidCiphertext` if the remote refuses the bytes
+        or the context. Never guess and never try another key: a wrong key is worse than none.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what `open` made. May be called twice, and without `open`."""
