@@ -7,6 +7,32 @@ Errors are the classes of `keystead.errors`: `MalformedRequest`, `NotAuthentic`,
 from collections.abc import Sequence
 from typing import final
 
+__all__ = [
+    "ANNOTATION",
+    "MAX_PLAINTEXT",
+    "MAX_REQUEST",
+    "ROLE_ONLINE",
+    "ROLE_RECOVERY",
+    "AeadKey",
+    "Kek",
+    "KekStore",
+    "MemoryReport",
+    "Record",
+    "Seed",
+    "StateFile",
+    "V1Cipher",
+    "Wrap",
+    "WriteState",
+    "encode_status",
+    "encode_version",
+    "harden_process",
+    "is_ping",
+    "key_id",
+    "key_id_epoch",
+    "memory_report",
+    "request_uid",
+]
+
 ROLE_ONLINE: int
 ROLE_RECOVERY: int
 MAX_PLAINTEXT: int
@@ -73,7 +99,10 @@ class Kek:
     def equals(self, candidate: bytes | bytearray) -> bool:
         """Compare in constant time; a `bytearray` is wiped."""
     def encode_record(self, created: int, cluster: str, wraps: Sequence[Wrap]) -> Record:
-        """Sort the wraps, encode, authenticate, and parse what was encoded. Raises `ValueError` for what the format refuses."""
+        """Sort the wraps, encode, authenticate, and parse the result.
+
+        Raises `ValueError` for what the format refuses.
+        """
 
 @final
 class KekStore:

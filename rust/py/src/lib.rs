@@ -1,0 +1,83 @@
+//! The module `keystead._core`: convert, call `keystead-core`, map errors; nothing else.
+
+#![deny(unsafe_code)]
+
+mod errors;
+mod record;
+mod secrets;
+mod store;
+
+use keystead_core::messages;
+use keystead_locked::{Arena, Report, harden_process as harden};
+use pyo3::prelude::*;
+
+/// Whether the memory that holds keys could be protected.
+#[pyclass(frozen, get_all, module = "keystead._core")]
+struct MemoryReport {
+    locked: bool,
+    undumpable: bool,
+}
+
+/// Whether the memory that holds keys so far could be locked and left out of core dumps.
+#[pyfunction]
+fn memory_report() -> MemoryReport {
+    let Report { locked, undumpable } = Arena::global().report();
+    MemoryReport { locked, undumpable }
+}
+
+/// Forbid core dumps and ptrace for this process; return a sentence for each thing that the system refused.
+#[pyfunction]
+fn harden_process() -> Vec<String> {
+    harden()
+}
+
+/// Whether a v1 `EncryptRequest` carries the four bytes that the v1 health check sends.
+#[pyfunction]
+fn is_ping(request: &[u8]) -> bool {
+    messages::is_ping(request)
+}
+
+/// The uid field of a v2 request, for a log line; empty if there is none or the request is malformed.
+#[pyfunction]
+fn request_uid(request: &[u8]) -> &str {
+    messages::request_uid(request)
+}
+
+/// Encode a v2 `StatusResponse`.
+#[pyfunction]
+fn encode_status(version: &str, healthz: &str, key_id: &str) -> Vec<u8> {
+    messages::encode_status(version, healthz, key_id)
+}
+
+/// Encode a v1beta1 `VersionResponse`.
+#[pyfunction]
+fn encode_version(version: &str, runtime_name: &str, runtime_version: &str) -> Vec<u8> {
+    messages::encode_version(version, runtime_name, runtime_version)
+}
+
+/// The Rust core of Keystead.
+#[pymodule]
+mod _core {
+    use keystead_core::{ANNOTATION, MAX_PLAINTEXT, Role, messages::MAX_REQUEST};
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use super::record::{Record, Seed, StateFile, V1Cipher, Wrap, key_id, key_id_epoch};
+    #[pymodule_export]
+    use super::secrets::{AeadKey, Kek};
+    #[pymodule_export]
+    use super::store::{KekStore, WriteState};
+    #[pymodule_export]
+    use super::{
+        MemoryReport, encode_status, encode_version, harden_process, is_ping, memory_report, request_uid,
+    };
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("ROLE_ONLINE", Role::Online.to_byte())?;
+        module.add("ROLE_RECOVERY", Role::Recovery.to_byte())?;
+        module.add("MAX_PLAINTEXT", MAX_PLAINTEXT)?;
+        module.add("MAX_REQUEST", MAX_REQUEST)?;
+        module.add("ANNOTATION", ANNOTATION)
+    }
+}
