@@ -73,7 +73,8 @@ class ProviderConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(
-        pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$", description="Name of this key, used by endpoints and in messages."
+        pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
+        description="Name of this key, used by endpoints and in messages.",
     )
     provider: str = Field(description="Provider of this key: an entry point of the group keystead.providers.")
 
@@ -131,6 +132,8 @@ class Provider(ABC, Generic[ConfigT]):
     config_type: ClassVar[type[ProviderConfig]]
     """The model of this provider's configuration."""
     capabilities: ClassVar[Capabilities]
+    notice: ClassVar[str | None] = None
+    """A sentence that the host logs as a warning at start, for what an operator must know before relying on it."""
 
     def __init__(self, config: ConfigT) -> None:
         """Keep the configuration. Do nothing that can fail or block: no file, no network, no SDK."""
@@ -167,8 +170,9 @@ class Provider(ABC, Generic[ConfigT]):
     def unwrap(self, blob: bytes, context: WrapContext, version: str, deadline: float) -> bytes | bytearray:
         """Undo `wrap`, for every key version that still exists.
 
-        Return the 32 bytes, as a `bytearray` where the SDK allows, which the host wipes. Raise `InvalidCiphertext` if the remote refuses the bytes
-        or the context. Never guess and never try another key: a wrong key is worse than none.
+        Return the 32 bytes, as a `bytearray` where the SDK allows it, which the host wipes. Raise `InvalidCiphertext`
+        if the remote refuses the bytes or the context. Never guess and never try another key: a wrong key is worse
+        than none.
         """
 
     @abstractmethod

@@ -1,0 +1,1 @@
+"""Everything between the gRPC handlers and the providers: keys, local KEKs, state, health, reload. Knows no gRPC."""

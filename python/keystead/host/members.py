@@ -1,0 +1,55 @@
+"""The keys of one endpoint, and how a record's wraps find them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import wait
+from dataclasses import dataclass
+
+from keystead._core import ROLE_ONLINE, Record
+from keystead.host.guard import Guard
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A key's part in an endpoint. An active member wraps new local KEKs; any member unwraps."""
+
+    guard: Guard
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The members of one endpoint, in the order of the configuration, which is the order of preference."""
+
+    all: tuple[Member, ...]
+
+    @property
+    def active(self) -> tuple[Guard, ...]:
+        """The keys that a new local KEK is wrapped under."""
+        return tuple(member.guard for member in self.all if member.active)
+
+    def refs(self) -> list[tuple[str, str]] | None:
+        """The (scheme, ref) pairs of all members; `None` while one of them is not open yet."""
+        pairs = [(member.guard.scheme, member.guard.ref) for member in self.all]
+        known = [(scheme, ref) for scheme, ref in pairs if ref is not None]
+        return known if len(known) == len(pairs) else None
+
+    def open(self, deadline: float) -> None:
+        """Open every member that is not open, all at once, and raise the first error in their order."""
+        pending = [member.guard.start_open(deadline) for member in self.all]
+        wait(pending, timeout=max(0.0, deadline - time.monotonic()))
+        for member in self.all:
+            member.guard.open(deadline)
+
+    def for_record(self, record: Record) -> Iterator[Guard]:
+        """The members that may unwrap this record: those it names, and those of its schemes that are not open yet.
+
+        A record selects among configured members. It can never make the plugin call a key that it merely names.
+        """
+        online = [wrap for wrap in record.wraps if wrap.role == ROLE_ONLINE]
+        for member in self.all:
+            guard = member.guard
+            if any(wrap.scheme == guard.scheme and guard.ref in (None, wrap.ref) for wrap in online):
+                yield guard

@@ -1,0 +1,39 @@
+"""One error out of several: what a Decrypt answers when every member of a record failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keystead import errors
+
+# The first of these that occurs is the answer when no failure may pass by itself: what an operator can mend comes
+# before what nobody can.
+_ORDER: tuple[tuple[type[errors.KeysteadError], ...], ...] = (
+    (errors.PermissionDenied,),
+    (errors.Unauthenticated,),
+    (errors.NoConfiguredMember, errors.KeyNotFound, errors.KeyDisabled, errors.ConfigError),
+    (errors.NotAuthentic, errors.InvalidCiphertext),
+    (errors.Misbehaved,),
+)
+
+
+def is_transient(error: errors.KeysteadError) -> bool:
+    """Whether the same call may succeed a little later with nothing mended."""
+    if isinstance(error, errors.ProviderError):
+        return error.transient
+    return isinstance(error, errors.TimedOut | errors.Overloaded | errors.NotReady)
+
+
+def combine(failures: Sequence[errors.KeysteadError]) -> errors.KeysteadError:
+    """Choose the class that tells the operator what to do, and keep every message. `failures` is not empty."""
+    text = "; ".join(dict.fromkeys(str(failure) for failure in failures))
+    classes = {type(failure) for failure in failures}
+    if len(classes) == 1:
+        return classes.pop()(text)
+    if any(is_transient(failure) for failure in failures):
+        return errors.Unavailable(text)
+    for group in _ORDER:
+        for failure in failures:
+            if isinstance(failure, group):
+                return type(failure)(text)
+    return errors.Misbehaved(text)

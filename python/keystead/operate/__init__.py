@@ -1,0 +1,1 @@
+"""What an operator does beside serving: try, look, prove, recover."""

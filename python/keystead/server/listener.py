@@ -1,0 +1,108 @@
+"""One grpcio server for one socket: raw bytes in and out, errors turned into status codes, calls counted.
+
+A pool of its own answers Status, so that nothing that Decrypts do can delay it. The common pool is larger than the
+number of Decrypts that may wait for a remote KMS, so hits always find a thread; threads are made when first needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from keystead import errors
+from keystead._core import request_uid
+from keystead.host.keyring import WAITING_LIMIT
+from keystead.server.codes import code_of, text_of
+from keystead.server.metrics import Metrics
+from keystead.server.services import STATUS, Method
+
+HOT_THREADS = 64
+_STATUS_THREADS = 4
+_OPTIONS = [("grpc.so_reuseport", 0)]
+
+log = structlog.get_logger("keystead.rpc")
+
+Handler = Callable[[bytes, grpc.ServicerContext], bytes]
+
+
+class _Router(grpc.GenericRpcHandler):
+    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]) -> None:
+        self._handlers = handlers
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        return self._handlers.get(details.method)
+
+
+class Listener:
+    """A server for a table of methods. `bind`, then `start`, then `stop`."""
+
+    def __init__(self, name: str, table: Mapping[str, Method], metrics: Metrics, *, log_calls: bool) -> None:
+        handlers = {path: _handler(path, method, metrics, log_calls) for path, method in table.items()}
+        if STATUS in handlers:
+            pool = ThreadPoolExecutor(_STATUS_THREADS, thread_name_prefix=f"status-{name}")
+            handlers[STATUS].unary_unary.experimental_thread_pool = pool  # type: ignore[union-attr]
+        self._server = grpc.server(
+            ThreadPoolExecutor(WAITING_LIMIT + HOT_THREADS, thread_name_prefix=f"rpc-{name}"),
+            handlers=[_Router(handlers)],
+            options=_OPTIONS,
+        )
+
+    def bind(self, address: str) -> None:
+        """Bind a gRPC address. Raises `RuntimeError` if the system refuses."""
+        if self._server.add_insecure_port(address) == 0:
+            raise RuntimeError(f"cannot bind {address}")
+
+    def start(self) -> None:
+        """Accept calls."""
+        self._server.start()
+
+    def stop(self, grace: float) -> Callable[[], Any]:
+        """Refuse new calls, and end those under way after `grace` seconds; call the answer to wait for that."""
+        return self._server.stop(grace).wait
+
+
+def _handler(path: str, method: Method, metrics: Metrics, log_calls: bool) -> grpc.RpcMethodHandler[bytes, bytes]:
+    service, name = path[1:].split("/")
+    succeeded = metrics.call(service, name)
+    clock = time.perf_counter
+
+    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        started = clock()
+        try:
+            response = method(request, context.time_remaining)
+        except errors.KeysteadError as exc:
+            code, text = code_of(exc), text_of(exc)
+        except Exception as exc:  # noqa: BLE001  whatever happens, the API server gets a code that it understands
+            # The text of an unforeseen exception may hold anything: the log gets its type and place, the caller less.
+            log.error("rpc.crashed", method=name, error_class=type(exc).__name__, at=_place(exc))
+            code, text = grpc.StatusCode.INTERNAL, "internal error; the plugin's log has more"
+        else:
+            succeeded(clock() - started)
+            if log_calls:
+                log.debug("rpc", method=name, uid=request_uid(request), code="OK", seconds=round(clock() - started, 6))
+            return response
+        metrics.failed_call(service, name, code.name, clock() - started)
+        log.warning("rpc", method=name, uid=_uid(service, request), code=code.name, error=text)
+        _abort(context, code, text)
+
+    return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:
+    context.abort(code, text)
+
+
+def _uid(service: str, request: bytes) -> str:
+    return request_uid(request) if service.startswith("v2.") else ""
+
+
+def _place(exc: BaseException) -> str:
+    trace = exc.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

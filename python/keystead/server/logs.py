@@ -1,0 +1,35 @@
+"""Log lines: one event with key-value pairs, as JSON or for a terminal, on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+
+CALLS_VERBOSITY = 4
+"""From this verbosity on, every RPC is logged, as kube-apiserver logs its own side from 6 on."""
+
+
+def configure(form: Literal["json", "console", "auto"], verbosity: int) -> None:
+    """Set up structlog for the process. `auto` means console on a terminal and JSON elsewhere."""
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer(colors=False) if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+            # Tracebacks without local variables: a frame may hold key bytes.
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if verbosity >= CALLS_VERBOSITY else logging.INFO
+        ),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # SDKs log to the standard library; at DEBUG botocore prints plaintext keys, so nothing below WARNING passes.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,99 @@
+"""Counts and times in Prometheus' form. Labels are bounded: no key id, path, uid or error text ever becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from keystead import __version__, errors
+from keystead.host.endpoint import Endpoint
+
+_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5)
+
+
+class Metrics:
+    """All metrics of one process; the `Observer` of its endpoints."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        labels = ("grpc_service", "grpc_method")
+        self._handled = Counter(
+            "grpc_server_handled", "RPCs completed on the server.", (*labels, "grpc_code"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds", "Time to answer an RPC.", labels, buckets=_BUCKETS, registry=self.registry
+        )
+        self._cold = Histogram(
+            "keystead_cold_decrypt_seconds",
+            "Decrypts that waited for a remote unwrap, by how it ended.",
+            ("endpoint", "result"),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._minted = Counter("keystead_keks_minted", "Local KEKs made.", ("endpoint",), registry=self.registry)
+        self._persist_failed = Gauge(
+            "keystead_state_persist_failed",
+            "1 while the record of the local KEK in use is not on disk.",
+            ("endpoint",),
+            registry=self.registry,
+        )
+        build = Gauge("keystead_build_info", "Version of this process.", ("version",), registry=self.registry)
+        build.labels(__version__).set(1)
+
+    def watch(self, endpoints: Callable[[], Mapping[str, Endpoint]]) -> None:
+        """Read the endpoints' state at each scrape."""
+        self.registry.register(_EndpointCollector(endpoints))
+
+    def call(self, service: str, method: str) -> Callable[[float], None]:
+        """A function that counts one success and its seconds, with every label looked up beforehand."""
+        count = self._handled.labels(service, method, "OK").inc
+        observe = self._seconds.labels(service, method).observe
+
+        def succeeded(seconds: float) -> None:
+            count()
+            observe(seconds)
+
+        return succeeded
+
+    def failed_call(self, service: str, method: str, code: str, seconds: float) -> None:
+        """Count one failure."""
+        self._handled.labels(service, method, code).inc()
+        self._seconds.labels(service, method).observe(seconds)
+
+    def persisted(self, endpoint: str, ok: bool) -> None:
+        self._persist_failed.labels(endpoint).set(0 if ok else 1)
+
+    def minted(self, endpoint: str) -> None:
+        self._minted.labels(endpoint).inc()
+
+    def cold(self, endpoint: str, seconds: float, error: errors.KeysteadError | None) -> None:
+        self._cold.labels(endpoint, "OK" if error is None else type(error).__name__).observe(seconds)
+
+    def render(self) -> bytes:
+        """The exposition that a scrape gets."""
+        return generate_latest(self.registry)
+
+
+class _EndpointCollector(Collector):
+    def __init__(self, endpoints: Callable[[], Mapping[str, Endpoint]]) -> None:
+        self._endpoints = endpoints
+
+    def collect(self) -> Iterable[Metric]:
+        healthy = GaugeMetricFamily("keystead_kms_healthz", "1 while Status says ok.", labels=["endpoint"])
+        stored = GaugeMetricFamily("keystead_kek_store_size", "Unwrapped KEKs in memory.", labels=["endpoint"])
+        waiting = GaugeMetricFamily(
+            "keystead_decrypts_waiting", "Decrypts that wait for a remote unwrap.", labels=["endpoint"]
+        )
+        refused = GaugeMetricFamily(
+            "keystead_configuration_refused", "1 while a rule keeps the configured keys from use.", labels=["endpoint"]
+        )
+        for name, endpoint in self._endpoints().items():
+            report = endpoint.report()
+            healthy.add_metric([name], float(report["healthz"] == "ok"))
+            stored.add_metric([name], endpoint.store_size)
+            waiting.add_metric([name], endpoint.waiting)
+            refused.add_metric([name], float(report["refused"] is not None))
+        return [healthy, stored, waiting, refused]
