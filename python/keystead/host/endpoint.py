@@ -179,12 +179,14 @@ class Endpoint:
         left = remaining()
         budget = ANSWER_BUDGET if left is None else min(left - ANSWER_MARGIN, ANSWER_BUDGET)
         started = time.monotonic()
+        failure: errors.KeysteadError | None = None
         try:
             self._keyring.unwrap(record, max(0.0, budget))
         except errors.KeysteadError as exc:
-            self._observer.cold(self.name, time.monotonic() - started, exc)
+            failure = exc
             raise
-        self._observer.cold(self.name, time.monotonic() - started, None)
+        finally:
+            self._observer.cold(self.name, time.monotonic() - started, failure)
         answer = open_seed(self._store, request)
         if isinstance(answer, bytes):
             return answer

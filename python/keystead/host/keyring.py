@@ -15,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
+import structlog
+
 from keystead import errors
 from keystead._core import KekStore, Record
 from keystead.host.members import Members
@@ -35,6 +37,8 @@ _REFUSALS = 1024
 
 Clock = Callable[[], float]
 
+log = structlog.get_logger("keystead.keyring")
+
 
 class _Flight:
     """One record on its way into the store."""
@@ -54,6 +58,7 @@ class Keyring:
     def __init__(
         self, name: str, store: KekStore, members: Members, unwrap_timeout: float, clock: Clock = time.monotonic
     ) -> None:
+        self._name = name
         self._store = store
         self._members = members
         self._unwrap_timeout = unwrap_timeout
@@ -116,10 +121,12 @@ class Keyring:
             return flight
 
     def _fly(self, flight: _Flight, members: Members) -> None:
+        started = time.monotonic()
         try:
             fetch(self._store, flight.record, members, flight.expires)
         except errors.KeysteadError as exc:
-            flight.error = exc
+            # Without its traceback, whose frames would keep what they hold in memory.
+            flight.error = type(exc)(*exc.args)
         except BaseException:
             flight.error = errors.Unsafe("an internal error while a record was unwrapped; see the plugin's log")
             raise
@@ -129,6 +136,13 @@ class Keyring:
                 if flight.error is not None and not is_transient(flight.error):
                     self._remember(flight.record.digest, flight.error)
             flight.done.set()
+            log.info(
+                "kek.unwrapped" if flight.error is None else "kek.unwrap_failed",
+                endpoint=self._name,
+                kek_id=flight.record.kek_id.hex()[:16],
+                seconds=round(time.monotonic() - started, 4),
+                error=str(flight.error) if flight.error is not None else None,
+            )
 
     def _remember(self, digest: bytes, error: errors.KeysteadError) -> None:
         self._refusals[digest] = (self._clock() + REFUSAL_LIFE, error)
