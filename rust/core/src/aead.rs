@@ -97,3 +97,6 @@ fn derive(key: &[u8; KEY_SIZE], nonce: &[u8; NONCE_SIZE]) -> Result<(LessSafeKey
     let inner_nonce = Nonce::try_assume_unique_for_key(right).map_err(|_| FAULT)?;
     Ok((LessSafeKey::new(inner), inner_nonce))
 }
+
+#[cfg(test)]
+mod tests;

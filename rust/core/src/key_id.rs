@@ -103,3 +103,67 @@ fn base32(bytes: &[u8]) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example::{self, AWS, CLUSTER, KEY_ID, VAULT};
+
+    #[test]
+    fn every_input_changes_the_name() {
+        let members = [AWS, VAULT];
+        assert_eq!(compute(CLUSTER, 7, &members).unwrap(), KEY_ID);
+        let mut names = std::collections::HashSet::from([KEY_ID.to_owned()]);
+        for (cluster, epoch, members) in [
+            ("prod-eu-2", 7, members),
+            (CLUSTER, 8, members),
+            (CLUSTER, 7, [AWS, Wrap { version: "4", ..VAULT }]),
+            (CLUSTER, 7, [AWS, Wrap { reference: "prod/transit/k9", ..VAULT }]),
+            (CLUSTER, 7, [AWS, Wrap { scheme: "vault-transit2", ..VAULT }]),
+            (CLUSTER, 7, [AWS, Wrap { role: record::Role::Recovery, ..VAULT }]),
+        ] {
+            assert!(names.insert(compute(cluster, epoch, &members).unwrap()));
+        }
+        assert!(names.insert(compute(CLUSTER, 7, &[AWS]).unwrap()));
+        assert_eq!(names.len(), 8);
+    }
+
+    #[test]
+    fn blobs_do_not_change_the_name() {
+        let members = [AWS, Wrap { blob: b"wrapped again", ..VAULT }];
+        assert_eq!(compute(CLUSTER, 7, &members).unwrap(), KEY_ID);
+    }
+
+    #[test]
+    fn epochs_from_1_to_the_largest_are_read_back() {
+        for epoch in [1, 9, 10, u32::MAX] {
+            let name = example::record().view().key_id(epoch).unwrap();
+            assert_eq!(KeyId::parse(&name).unwrap().epoch(), epoch);
+        }
+        assert!(matches!(example::record().view().key_id(0), Err(Error::Malformed(_))));
+    }
+
+    #[test]
+    fn names_of_another_form_are_refused() {
+        let hash = &KEY_ID[7..];
+        for wrong in [
+            String::new(),
+            format!("ks1.e0.{hash}"),
+            format!("ks1.e07.{hash}"),
+            format!("ks1.e+7.{hash}"),
+            format!("ks1.e.{hash}"),
+            format!("ks1.e4294967296.{hash}"),
+            format!("ks1.7.{hash}"),
+            format!("ks2.e7.{hash}"),
+            format!("ks1.e7.{}", hash.to_uppercase()),
+            format!("ks1.e7.{}", &hash[1..]),
+            format!("ks1.e7.{hash}a"),
+            format!("ks1.e7.{}1", &hash[1..]),
+            format!(" {KEY_ID}"),
+            format!("{KEY_ID}\n"),
+        ] {
+            assert_eq!(KeyId::parse(&wrong), Err(FORM), "{wrong:?}");
+        }
+        assert_eq!(KeyId::parse_bytes(b"ks1.e7.\xff"), Err(FORM));
+    }
+}

@@ -19,6 +19,9 @@ mod state_file;
 mod store;
 mod wire;
 
+#[cfg(test)]
+mod example;
+
 pub use error::{Error, Result};
 pub use key_id::KeyId;
 pub use record::{ANNOTATION, MAX_RECORD, MAX_WRAPS, OwnedRecord, Record, Role, Wrap, encode_body};

@@ -269,12 +269,12 @@ pub fn encode_body(created: u64, cluster: &str, kek_id: &KekId, wraps: &[Wrap<'_
     let mut out = MAGIC.to_vec();
     out.extend_from_slice(&[SUITE, THRESHOLD, u8::try_from(wraps.len()).map_err(|_| TOO_MANY)?]);
     out.extend_from_slice(&created.to_be_bytes());
-    put_lp8(&mut out, cluster.as_bytes(), CLUSTER)?;
+    put_lp8(&mut out, cluster.as_bytes(), CLUSTER_FORM)?;
     out.extend_from_slice(kek_id);
     for wrap in wraps {
-        put_lp8(&mut out, wrap.scheme.as_bytes(), SCHEME)?;
-        put_lp16(&mut out, wrap.reference.as_bytes(), REF)?;
-        put_lp8(&mut out, wrap.version.as_bytes(), VERSION)?;
+        put_lp8(&mut out, wrap.scheme.as_bytes(), SCHEME_FORM)?;
+        put_lp16(&mut out, wrap.reference.as_bytes(), REF_FORM)?;
+        put_lp8(&mut out, wrap.version.as_bytes(), VERSION_FORM)?;
         out.push(wrap.role.to_byte());
         put_lp16(&mut out, wrap.blob, "a wrapped key is not 1 to 4096 bytes long")?;
     }
@@ -288,13 +288,19 @@ pub(crate) fn sort(wraps: &mut [Wrap<'_>]) {
 
 /// Check all that a record and a key_id have in common.
 pub(crate) fn check_members(cluster: &str, members: &[Wrap<'_>]) -> Result<()> {
-    check(is_cluster(cluster), CLUSTER)?;
+    check(is_cluster(cluster), CLUSTER_FORM)?;
     check(!members.is_empty(), "a KEK record has at least one wrap")?;
     check(members.len() <= MAX_WRAPS, "a KEK record has at most 8 wraps")?;
     for member in members {
-        check(matches!(member.scheme.len(), 1..=32) && member.scheme.bytes().all(is_scheme_char), SCHEME)?;
-        check(matches!(member.reference.len(), 1..=512) && member.reference.bytes().all(is_visible), REF)?;
-        check(member.version.len() <= 64 && member.version.bytes().all(is_visible), VERSION)?;
+        check(
+            matches!(member.scheme.len(), 1..=32) && member.scheme.bytes().all(is_scheme_char),
+            SCHEME_FORM,
+        )?;
+        check(
+            matches!(member.reference.len(), 1..=512) && member.reference.bytes().all(is_visible),
+            REF_FORM,
+        )?;
+        check(member.version.len() <= 64 && member.version.bytes().all(is_visible), VERSION_FORM)?;
     }
     for pair in members.windows(2) {
         check(
@@ -309,11 +315,11 @@ pub(crate) fn check_members(cluster: &str, members: &[Wrap<'_>]) -> Result<()> {
 }
 
 const TOO_MANY: Error = Error::Malformed("a KEK record has at most 8 wraps");
-const CLUSTER: &str =
+const CLUSTER_FORM: &str =
     "the cluster label is not 0 to 63 characters of a-z, 0-9, dot and dash with alphanumeric ends";
-const SCHEME: &str = "the scheme of a wrap is not 1 to 32 characters of a-z, 0-9 and dash";
-const REF: &str = "the ref of a wrap is not 1 to 512 visible ASCII characters";
-const VERSION: &str = "the version of a wrap is not up to 64 visible ASCII characters";
+const SCHEME_FORM: &str = "the scheme of a wrap is not 1 to 32 characters of a-z, 0-9 and dash";
+const REF_FORM: &str = "the ref of a wrap is not 1 to 512 visible ASCII characters";
+const VERSION_FORM: &str = "the version of a wrap is not up to 64 visible ASCII characters";
 
 fn check(holds: bool, otherwise: &'static str) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Malformed(otherwise)) }
@@ -339,3 +345,6 @@ fn is_scheme_char(c: u8) -> bool {
 fn is_visible(c: u8) -> bool {
     (0x21..=0x7e).contains(&c)
 }
+
+#[cfg(test)]
+mod tests;

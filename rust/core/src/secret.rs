@@ -183,3 +183,55 @@ fn expand(prk: &hkdf::Prk, label: &[u8], out: &mut [u8]) -> Result<()> {
         .and_then(|key| key.fill(out))
         .map_err(|_| Error::Unsafe("deriving keys failed in the cryptographic library"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn the_derived_keys_are_those_of_the_example() {
+        let keys = example::kek().keys;
+        assert_eq!(
+            hex::encode(keys.kek_id()),
+            "5c0747f3d18816a8104ef901c9d8328c03fc861657ffee733d31a5188d93df25"
+        );
+        assert_eq!(
+            hex::encode(keys.aead_and_mac.expose()),
+            "e412fb8b392ef6c5364f63aa06825780dcd9a3a0c61f1a1664ef9d0cb4d6126c\
+             043cd06e6b32f1c72b6f97cba32e8172a0a9850a168399a0cb9b135e013db226"
+        );
+    }
+
+    #[test]
+    fn two_generated_keks_differ_and_each_equals_itself() {
+        let (a, b) = (Kek::generate().unwrap(), Kek::generate().unwrap());
+        assert_ne!(a.keys.kek_id(), b.keys.kek_id());
+        assert!(a.equals(a.reveal()));
+        assert!(!a.equals(b.reveal()));
+        assert!(!a.equals(&a.reveal()[..31]));
+        assert!(!a.equals(b""));
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let kek = example::kek();
+        let key = AeadKey::new(&example::counting(0)).unwrap();
+        assert_eq!(format!("{kek:?}"), "Kek { raw: Slot { .. }, keys: Keys { .. } }");
+        assert_eq!(format!("{key:?}"), "AeadKey(Slot { .. })");
+    }
+
+    #[test]
+    fn an_aead_key_opens_what_it_sealed_with_the_same_additional_data_only() {
+        let (key, other) = (AeadKey::new(&[1; 32]).unwrap(), AeadKey::new(&[2; 32]).unwrap());
+        let blob = key.seal(b"a local KEK", b"context").unwrap();
+        assert_eq!(blob.len(), aead::OVERHEAD + 11);
+        assert_eq!(*key.open(&blob, b"context").unwrap(), b"a local KEK");
+        assert!(matches!(key.open(&blob, b"other"), Err(Error::NotAuthentic(_))));
+        assert!(matches!(other.open(&blob, b"context"), Err(Error::NotAuthentic(_))));
+        for length in 0..aead::OVERHEAD {
+            assert!(matches!(key.open(&blob[..length], b"context"), Err(Error::Malformed(_))));
+        }
+        assert_eq!(*key.open(&key.seal(b"", b"").unwrap(), b"").unwrap(), b"");
+    }
+}

@@ -176,3 +176,6 @@ pub fn encode_v1(key_id: KeyId<'_>, record: &[u8], seed: &[u8]) -> Result<Vec<u8
     out.extend_from_slice(seed);
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,3 +65,40 @@ impl<'a> StateFile<'a> {
         &self.record
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn what_is_encoded_parses_to_the_same() {
+        let record = example::record();
+        let encoded = StateFile::new(example::key_id(), record.view()).unwrap().encode().unwrap();
+        assert_eq!(encoded.len(), 4 + 1 + 39 + 2 + 205);
+        let parsed = StateFile::parse(&encoded).unwrap();
+        assert_eq!((parsed.key_id(), parsed.record().bytes()), (example::key_id(), record.bytes()));
+        assert_eq!(parsed.encode().unwrap(), encoded);
+    }
+
+    #[test]
+    fn a_file_cut_at_any_length_or_with_more_at_its_end_is_malformed() {
+        let record = example::record();
+        let mut encoded = StateFile::new(example::key_id(), record.view()).unwrap().encode().unwrap();
+        for length in 0..encoded.len() {
+            assert!(matches!(StateFile::parse(&encoded[..length]), Err(Error::Malformed(_))), "{length}");
+        }
+        encoded.push(0);
+        assert!(matches!(StateFile::parse(&encoded), Err(Error::Malformed(_))));
+    }
+
+    #[test]
+    fn a_name_of_other_members_is_refused() {
+        let record = example::record();
+        let other = KeyId::parse("ks1.e7.pnyzcrwzeoywp4o3wy3azjerciomoy7e").unwrap();
+        assert!(matches!(StateFile::new(other, record.view()), Err(Error::Malformed(_))));
+        let mut encoded = StateFile::new(example::key_id(), record.view()).unwrap().encode().unwrap();
+        encoded[5..44].copy_from_slice(other.as_str().as_bytes());
+        assert!(matches!(StateFile::parse(&encoded), Err(Error::Malformed(_))));
+    }
+}

@@ -282,3 +282,6 @@ impl WriteState {
         seed::seal(&self.keys, api, KeyId::parse(&self.key_id)?, plaintext)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,3 +132,6 @@ fn varint_size(value: usize) -> usize {
     let bits = (usize::BITS - value.leading_zeros()).max(1);
     bits.div_ceil(7) as usize
 }
+
+#[cfg(test)]
+mod tests;
