@@ -4,7 +4,7 @@
 providers that the configuration names are imported.
 """
 
-from keystead.config.load import load, load_text, single
+from keystead.config.load import lint_text, load, load_text, read_file, single
 from keystead.config.models import Configuration, EndpointConfig, MemberConfig
 from keystead.config.problems import ConfigInvalid, Problem
 
@@ -14,7 +14,9 @@ __all__ = [
     "EndpointConfig",
     "MemberConfig",
     "Problem",
+    "lint_text",
     "load",
     "load_text",
+    "read_file",
     "single",
 ]

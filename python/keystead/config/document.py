@@ -36,6 +36,8 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 """Levels of nesting. The parser needs quadratic time for deeper ones, and no configuration has ten."""
 
+EMPTY = "is empty; it needs at least keys and endpoints"
+
 NULL = re.compile(r"|~|null|Null|NULL")
 TRUE = re.compile(r"true|True|TRUE")
 FALSE = re.compile(r"false|False|FALSE")
@@ -99,11 +101,13 @@ class _Reader:
         next(self.events)
         start = next(self.events)
         if isinstance(start, StreamEndEvent):
-            self._report("is empty; it needs at least keys and endpoints")
+            self._report(EMPTY)
             return
         if start.version not in (None, (1, 2)):
             self._report("is read as YAML 1.2; take the %YAML line away", start.start_mark)
         self.document.tree = self._node(next(self.events), ())
+        if self.document.tree is None and not self.problems:
+            self._report(EMPTY)
         for event in self.events:
             if isinstance(event, DocumentStartEvent):
                 self._report("holds several YAML documents; a configuration is one", event.start_mark)
@@ -140,9 +144,7 @@ class _Reader:
         while not isinstance(event := next(self.events), MappingEndEvent):
             if not isinstance(event, ScalarEvent):
                 self._report("the name of a field has to be text", event.start_mark, location)
-                self._node(event, location)
-                self._node(next(self.events), location)
-                continue
+                raise ConfigInvalid(self.problems)
             here = (*location, event.value)
             if event.anchor is not None or event.tag is not None:
                 self._report("anchors and tags are not supported; write the plain name", event.start_mark, here)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from keystead import registry
-from keystead.config import relations, translate
+from keystead.config import advice, relations, translate
 from keystead.config.document import MAX_BYTES, Document, read
 from keystead.config.models import API_VERSION, KIND, Configuration, EndpointConfig, ProviderLookup
 from keystead.config.problems import ConfigInvalid, Problem
@@ -25,6 +25,13 @@ def load(path: Path, *, lookup: ProviderLookup = registry.provider_class) -> Con
 def load_text(text: str, name: str, *, lookup: ProviderLookup = registry.provider_class) -> Configuration:
     """Build a configuration from YAML; `name` stands before each problem. Raises `ConfigInvalid` with all of them."""
     return build(read(text, name), hashlib.sha256(text.encode()).hexdigest(), lookup)
+
+
+def lint_text(text: str, name: str, *, lookup: ProviderLookup = registry.provider_class) -> list[Problem]:
+    """Return the warnings about a configuration that can be used. Raises `ConfigInvalid` for one that cannot."""
+    document = read(text, name)
+    configuration = build(document, "", lookup)
+    return [document.problem(where, message) for where, message in advice.findings(configuration)]
 
 
 def single(

@@ -177,7 +177,12 @@ def _key(value: Any, info: ValidationInfo) -> ProviderConfig:
         config_type = lookup(base["provider"]).config_type
     except ConfigError as exc:
         raise ValidationError.from_exception_data("key", [*_errors(base), _unknown_provider(base, exc)]) from None
-    return config_type.model_validate(value)
+    try:
+        return config_type.model_validate(value)
+    except ValidationError:
+        raise
+    except Exception as exc:  # noqa: BLE001  # a vendor's validator may raise whatever it likes
+        raise ValueError(f"the check of provider {base['provider']} failed: {type(exc).__name__}: {exc}") from exc
 
 
 def _errors(base: dict[str, Any]) -> list[InitErrorDetails]:

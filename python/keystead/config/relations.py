@@ -20,6 +20,7 @@ LOCAL = "local"
 
 def findings(tree: Any) -> Iterator[Finding]:
     """Yield the place and the text of each broken relation."""
+    yield from _blanks(tree, ())
     if not isinstance(tree, dict):
         return
     keys = list(_mappings(tree, "keys"))
@@ -33,6 +34,15 @@ def findings(tree: Any) -> Iterator[Finding]:
     for index, endpoint in endpoints:
         for location, message in _endpoint(endpoint, names):
             yield ("endpoints", index, *location), message
+
+
+def _blanks(tree: Any, location: Location) -> Iterator[Finding]:
+    """A field without a value looks set to whoever reads the file, and is not."""
+    if tree is None:
+        yield location, "has no value; give one, or take the field away"
+    elif isinstance(tree, dict | list):
+        for part, child in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _blanks(child, (*location, part))
 
 
 def _cluster(tree: dict[str, Any], keys: list[tuple[int, dict[str, Any]]]) -> Iterator[Finding]:

@@ -28,6 +28,8 @@ def problems(exc: ValidationError, document: Document, lookup: ProviderLookup) -
         kind = error["type"]
         if kind == "too_short" and len(error["input"]) >= error["ctx"]["min_length"]:
             continue  # The list is long enough; pydantic counts the items that passed, and the others are reported.
+        if error["input"] is None:
+            continue  # `relations` reports every field without a value, also where a model would take None.
         location = _location(error["loc"], document.tree, keep_last=kind == "missing")
         if kind == "extra_forbidden":
             choices = _fields(location[:-1], document.tree, lookup)
@@ -44,8 +46,6 @@ def _message(kind: str, error: Any, spelled: str | None) -> str:
         return "required field is missing"
     if kind == "value_error":
         return str(context["error"])
-    if value is None:
-        return "has no value; give one, or take the field away"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", context["expected"])
         guess = did_you_mean(value, choices) if isinstance(value, str) and len(choices) > 1 else ""

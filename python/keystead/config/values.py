@@ -90,11 +90,11 @@ class Socket:
 def _socket_address(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("should be text such as unix:///run/keystead/kms.sock")  # noqa: TRY004  # pydantic's contract
+    if not re.fullmatch(r"[\x21-\x7e]*", value) or re.search(r"[%?#\\]", value):
+        raise ValueError("has a space, %, ?, # or \\, or is not ASCII; kube-apiserver reads it as a URL")
     if not value.startswith("unix:///"):
         raise ValueError(_not_a_socket(value))
     address = value.removeprefix("unix://")
-    if not re.fullmatch(r"[\x21-\x7e]+", address) or re.search(r"[%?#\\]", address):
-        raise ValueError("has a space, %, ?, # or \\, or is not ASCII; kube-apiserver reads it as a URL")
     if re.match(r"/+@", address):
         if not re.fullmatch(r"/@[A-Za-z0-9._:-]+", address):
             raise ValueError("names an abstract socket: unix:///@ and a name of letters, digits, '.', '_', ':' and '-'")
