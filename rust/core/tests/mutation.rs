@@ -1,5 +1,7 @@
 //! A million damaged inputs of each kind, built from a good one: none makes a parser panic, none authenticates.
 
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 mod common;
 
 use common::{AWS, CLUSTER, Endpoint, Sealed, VAULT};

@@ -1,5 +1,7 @@
 //! What holds for all inputs; the numbers are those of the invariants in `docs/spec/format.md`.
 
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
+
 mod common;
 
 use common::{AWS, CLUSTER, CREATED, Endpoint, Sealed, VAULT};

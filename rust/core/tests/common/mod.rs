@@ -1,6 +1,7 @@
 //! Requests and answers as kube-apiserver builds and reads them, written independently of `keystead_core::messages`.
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a failure here is a failed test")]
 
 use keystead_core::{Decrypted, Error, Kek, OwnedRecord, Role, Store, Wrap, WriteState};
 
