@@ -21,6 +21,9 @@ from .report import write_summary
 VERSIONS = os.environ.get("KEYSTEAD_E2E_VERSIONS", "v1.36.3").split()
 """The releases of Kubernetes that each scenario runs against, one after the other."""
 
+REQUIRED = {"required": True, "cached": False}[os.environ.get("KEYSTEAD_E2E") or "cached"]
+"""Whether missing programs fail a scenario. If not, it is left out."""
+
 DIRECTORY = pytest.StashKey[Path]()
 FAILED_STEPS = pytest.StashKey[dict[str, str]]()
 
@@ -37,7 +40,7 @@ def binaries(request: pytest.FixtureRequest) -> Binaries:
     if found.missing:
         names = ", ".join(found.missing)
         reason = f"no {names} in {found.directory}; tests/e2e/build/build.sh {found.version} builds them"
-        if os.environ.get("KEYSTEAD_E2E") == "required":
+        if REQUIRED:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
