@@ -63,7 +63,8 @@ proto:
 pin:
 	$(PYTHON) -m venv build/pin
 	build/pin/bin/pip install -q 'uv>=0.9'
-	for group in dev run; do build/pin/bin/uv pip compile pyproject.toml $$(test $$group = dev && echo --group dev) \
+	for group in dev backends run; do \
+	  build/pin/bin/uv pip compile pyproject.toml $$(test $$group = run || echo --group $$group) \
 	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
 	  --upgrade -o requirements/$$group.txt || exit 1; done
 
