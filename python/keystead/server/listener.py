@@ -19,11 +19,13 @@ from keystead._core import request_uid
 from keystead.host.keyring import WAITING_LIMIT
 from keystead.server.codes import code_of, text_of
 from keystead.server.metrics import Metrics
-from keystead.server.services import STATUS, Method
+from keystead.server.services import STATUS, V2, Method
 
 HOT_THREADS = 64
 _STATUS_THREADS = 4
 _OPTIONS = [("grpc.so_reuseport", 0)]
+_UID_SIZE = 64
+"""Characters of a uid in the log; what kube-apiserver sends has 36."""
 
 log = structlog.get_logger("keystead.rpc")
 
@@ -84,7 +86,9 @@ def _handler(path: str, method: Method, metrics: Metrics, log_calls: bool) -> gr
         else:
             succeeded(clock() - started)
             if log_calls:
-                log.debug("rpc", method=name, uid=request_uid(request), code="OK", seconds=round(clock() - started, 6))
+                log.debug(
+                    "rpc", method=name, uid=_uid(service, request), code="OK", seconds=round(clock() - started, 6)
+                )
             return response
         metrics.failed_call(service, name, code.name, clock() - started)
         log.warning("rpc", method=name, uid=_uid(service, request), code=code.name, error=text)
@@ -98,7 +102,8 @@ def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> N
 
 
 def _uid(service: str, request: bytes) -> str:
-    return request_uid(request) if service.startswith("v2.") else ""
+    """The uid that the API server logs too. In v1 that field is the plaintext, so nothing is read there."""
+    return request_uid(request)[:_UID_SIZE] if service == V2 else ""
 
 
 def _place(exc: BaseException) -> str:
