@@ -79,7 +79,8 @@ def _handler(path: str, method: Method, metrics: Metrics, log_calls: bool) -> gr
             response = method(request, context.time_remaining)
         except errors.KeysteadError as exc:
             code, text = code_of(exc), text_of(exc)
-        except Exception as exc:  # noqa: BLE001  whatever happens, the API server gets a code that it understands
+        except BaseException as exc:  # noqa: BLE001  whatever happens, the API server gets a code it understands
+            # BaseException, for that is what a panic in the Rust core is, and gRPC would never answer such a call.
             # The text of an unforeseen exception may hold anything: the log gets its type and place, the caller less.
             log.error("rpc.crashed", method=name, error_class=type(exc).__name__, at=_place(exc))
             code, text = grpc.StatusCode.INTERNAL, "internal error; the plugin's log has more"
