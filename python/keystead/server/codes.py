@@ -40,9 +40,9 @@ def code_of(error: errors.KeysteadError) -> StatusCode:
 def text_of(error: errors.KeysteadError) -> str:
     """What the API server shows: the message, shortened to 1 KiB, and for what will pass, that it will."""
     hint = TEMPORARY_HINT if code_of(error) in _TEMPORARY else ""
-    text = str(error)
     room = MAX_TEXT - len(hint)
-    encoded = text.encode()
+    # A file name that is not UTF-8 reaches a message as lone surrogates, which gRPC could not send.
+    encoded = str(error).encode(errors="replace")
     if len(encoded) > room:
-        text = encoded[: room - 3].decode(errors="ignore") + "…"
-    return text + hint
+        return encoded[: room - 3].decode(errors="ignore") + "…" + hint
+    return encoded.decode() + hint
