@@ -152,6 +152,9 @@ class _Reader:
                 self._report(f"is given twice; the first is in line {first[0]}", event.start_mark, here)
             self.document.keys.setdefault(here, _position(event.start_mark))
             fields[event.value] = self._node(next(self.events), here)
+            if fields[event.value] is None:
+                # A value that is not there has no place of its own: the parser marks what comes after it.
+                self.document.values[here] = _position(event.start_mark)
         return fields
 
     def _report(self, message: str, mark: Any = None, location: Location = ()) -> None:

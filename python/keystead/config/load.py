@@ -17,17 +17,17 @@ from keystead.config.models import API_VERSION, KIND, Configuration, EndpointCon
 from keystead.config.problems import ConfigInvalid, Problem
 
 
-def load(path: Path, *, lookup: ProviderLookup = registry.provider_class) -> Configuration:
+def load(path: Path, *, lookup: ProviderLookup | None = None) -> Configuration:
     """Read the file and build a configuration. Raises `ConfigInvalid` with every problem."""
     return load_text(read_file(path), str(path), lookup=lookup)
 
 
-def load_text(text: str, name: str, *, lookup: ProviderLookup = registry.provider_class) -> Configuration:
+def load_text(text: str, name: str, *, lookup: ProviderLookup | None = None) -> Configuration:
     """Build a configuration from YAML; `name` stands before each problem. Raises `ConfigInvalid` with all of them."""
     return build(read(text, name), hashlib.sha256(text.encode()).hexdigest(), lookup)
 
 
-def lint_text(text: str, name: str, *, lookup: ProviderLookup = registry.provider_class) -> list[Problem]:
+def lint_text(text: str, name: str, *, lookup: ProviderLookup | None = None) -> list[Problem]:
     """Return the warnings about a configuration that can be used. Raises `ConfigInvalid` for one that cannot."""
     document = read(text, name)
     configuration = build(document, "", lookup)
@@ -40,7 +40,7 @@ def single(
     key: Mapping[str, object],
     cluster: str = "",
     http: str | None = None,
-    lookup: ProviderLookup = registry.provider_class,
+    lookup: ProviderLookup | None = None,
     **options: object,
 ) -> Configuration:
     """Build the configuration of one endpoint with one key, without a file.
@@ -64,8 +64,9 @@ def single(
     return build(Document("", tree), hashlib.sha256(canonical.encode()).hexdigest(), lookup)
 
 
-def build(document: Document, digest: str, lookup: ProviderLookup = registry.provider_class) -> Configuration:
-    """Check a parsed document against the fields and their relations."""
+def build(document: Document, digest: str, lookup: ProviderLookup | None = None) -> Configuration:
+    """Check a parsed document against the fields and their relations. Without `lookup`, providers are the installed."""
+    lookup = lookup or registry.provider_class
     problems = [document.problem(where, message) for where, message in relations.findings(document.tree)]
     try:
         configuration = Configuration.model_validate(document.tree, context={"provider_class": lookup})

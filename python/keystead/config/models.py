@@ -181,7 +181,7 @@ def _key(value: Any, info: ValidationInfo) -> ProviderConfig:
         return config_type.model_validate(value)
     except ValidationError:
         raise
-    except Exception as exc:  # noqa: BLE001  # a vendor's validator may raise whatever it likes
+    except Exception as exc:  # a vendor's validator may raise whatever it likes
         raise ValueError(f"the check of provider {base['provider']} failed: {type(exc).__name__}: {exc}") from exc
 
 

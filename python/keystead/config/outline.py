@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -31,7 +31,12 @@ class Entry:
 
 def outline(schema: dict[str, Any]) -> list[Entry]:
     """List every field of a schema made by `keystead.config.schema`, each before its children."""
-    return list(_Walk(schema["$defs"]).children(schema, ""))
+    merged: dict[str, Entry] = {}
+    for entry in _Walk(schema["$defs"]).children(schema, ""):
+        known = merged.get(entry.path)
+        # Alternatives of a provider's part share a field, such as the one that tells them apart.
+        merged[entry.path] = entry if known is None else replace(known, type=f"{known.type} | {entry.type}")
+    return list(merged.values())
 
 
 def find(entries: list[Entry], path: str) -> Entry | None:

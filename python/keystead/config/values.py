@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSchema
 
 MAX_ADDRESS = 107
 """Bytes of a socket's address: sun_path of unix(7) has 108 with the final NUL."""
@@ -121,6 +121,7 @@ def _not_a_socket(value: str) -> str:
 SocketField = Annotated[
     Socket,
     PlainValidator(Socket.parse),
+    PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": r"^unix:///[^/%?#\\ ][^%?#\\ ]*$"}),
 ]
 
@@ -156,12 +157,12 @@ def parse_mode(value: Any) -> int:
             f'"{value}" gives every user of the machine access, and whoever can connect can decrypt; '
             'use "0600", or "0660" with socketGroup'
         )
+    if mode & 0o600 != 0o600:
+        raise ValueError(f'"{value}" keeps out the user of the process itself; use "0600" or "0660"')
     return mode
 
 
-SocketMode = Annotated[
-    int, PlainValidator(parse_mode), WithJsonSchema({"type": "string", "pattern": "^0?[0-7][0-7]0$"})
-]
+SocketMode = Annotated[int, PlainValidator(parse_mode), WithJsonSchema({"type": "string", "pattern": "^0?[67][0-7]0$"})]
 
 
 def parse_group(value: Any) -> int:
