@@ -1,4 +1,4 @@
-"""Write this release's golden files, once per release, before it is tagged: `cd tests && python -m vectors.golden.write`.
+"""Write this release's golden files, once, before it is tagged: `cd tests && python -m vectors.golden.write`.
 
 They hold what this version of Keystead writes, in the form of the other vectors. Every later version must open them,
 so a file that exists is never written again.

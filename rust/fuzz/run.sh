@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Fuzz each parser for the given number of seconds (60), beginning with the inputs of tests/vectors.
+# Needs cargo-fuzz (cargo install --locked cargo-fuzz) and a C++ compiler; a stable Rust is enough.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+seconds=${1:-60}
+
+# libFuzzer's instrumentation is an unstable compiler flag; this lets a stable compiler take it.
+export RUSTC_BOOTSTRAP=1
+
+corpus() { # target, kinds of vectors
+  mkdir -p "fuzz/corpus/$1"
+  python3 - "fuzz/corpus/$1" "$2" <<'PYTHON'
+import pathlib, re, sys
+target, kinds = pathlib.Path(sys.argv[1]), sys.argv[2].split("|")
+for path in pathlib.Path("../tests/vectors").rglob("*"):
+    if path.is_file() and not path.suffix.startswith((".py", ".md")):
+        head, body = path.read_text().split("\n\n")
+        if re.search(r"^kind: (.*)$", head, re.M)[1] in kinds:
+            (target / path.name).write_bytes(bytes.fromhex(body))
+PYTHON
+}
+
+corpus record 'record'
+corpus seed 'seed'
+corpus v1_cipher 'v1-cipher'
+corpus state_file 'state-file'
+corpus requests 'decrypt-v2|decrypt-v1|encrypt-v2|encrypt-v1'
+
+for target in record seed v1_cipher state_file requests; do
+  cargo fuzz run --fuzz-dir fuzz "$target" -- -max_total_time="$seconds" -max_len=66000 -timeout=10
+done
