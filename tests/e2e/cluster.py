@@ -9,12 +9,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
 from .binaries import Binaries
 from .etcd import EtcdReader
 from .kube import Kube, Kubectl
+from .metrics import total
 from .processes import Child, free_port, until
 
 LOOPBACK = "127.0.0.1"
@@ -153,10 +153,7 @@ class ApiServer:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of the samples of a metric that carry these labels; 0 if there is none."""
-        text = self.kube.raw("GET", "/metrics")[1]
-        lines = [line for line in text.splitlines() if line.startswith(name)]
-        samples = (s for family in text_string_to_metric_families("\n".join(lines) + "\n") for s in family.samples)
-        return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
+        return total(self.kube.raw("GET", "/metrics")[1], name, **labels)
 
     def kms_calls(self, method: str, code: str = "OK", provider: str | None = None) -> int:
         """Count the calls to KMS v2 plugins that ended with a gRPC status code, since the start of this process."""

@@ -7,6 +7,7 @@ import secrets
 import shlex
 import signal
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import grpc
 
 from .cluster import write_yaml
 from .etcd import Sealed
-from .processes import Child, until
+from .metrics import total
+from .processes import Child, free_port, until
 from .wire import Message, encode
 
 Configuration = dict[str, Any]
@@ -34,6 +36,7 @@ class Plugin:
         self.directory.mkdir()
         self.state = self.directory / "state"
         self.file = self.directory / "keystead.yaml"
+        self.http = f"127.0.0.1:{free_port()}"
         self.child = Child(name, [*command(), "serve", "--config", self.file], directory / f"{name}.log")
 
     def socket(self, endpoint: str = "kms") -> str:
@@ -76,6 +79,13 @@ class Plugin:
         assert "config.rejected" not in log, log[-2000:]
         return log.count("config.reloaded")
 
+    def calls(self, method: str, code: str = "OK") -> int:
+        """Count the calls of `v2/Status`, `v1beta1/Encrypt` and the like on all sockets since the process started."""
+        service, _, name = method.partition("/")
+        labels = {"grpc_service": f"{service}.KeyManagementService", "grpc_method": name, "grpc_code": code}
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=5) as answer:
+            return int(total(answer.read().decode(), "grpc_server_handled_total", **labels))
+
     def stop(self) -> None:
         self.child.terminate()
 
@@ -84,7 +94,7 @@ class Plugin:
 
 
 def configuration(plugin: Plugin, keys: list[dict[str, Any]], endpoints: list[dict[str, Any]]) -> Configuration:
-    """Return a configuration without the HTTP server, whose port another test could need."""
+    """Return a configuration. /metrics is served on a port that nothing else uses."""
     return {
         "apiVersion": "config.keystead.dev/v1alpha1",
         "kind": "KeysteadConfiguration",
@@ -92,7 +102,7 @@ def configuration(plugin: Plugin, keys: list[dict[str, Any]], endpoints: list[di
         "stateDir": str(plugin.state),
         "keys": keys,
         "endpoints": endpoints,
-        "observability": {"http": {"address": ""}},
+        "observability": {"http": {"address": plugin.http}},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -28,6 +29,7 @@ def write_summary(terminal: pytest.TerminalReporter) -> None:
     """Print the table; nothing if no end-to-end test was collected."""
     scenarios = _scenarios(terminal)
     left_out = _left_out(scenarios, terminal)
+    deselected = _deselected(terminal)
     if not scenarios and not left_out:
         return
     terminal.section("end-to-end scenarios")
@@ -36,7 +38,8 @@ def write_summary(terminal: pytest.TerminalReporter) -> None:
             continue
         passed = sum(step.outcome == "passed" for step in steps.values())
         seconds = sum(step.seconds for step in steps.values())
-        terminal.line(f"{seconds:7.1f} s  {name}: {passed} of {len(steps)} steps passed", bold=True)
+        more = f", {deselected[name]} deselected" if deselected[name] else ""
+        terminal.line(f"{seconds:7.1f} s  {name}: {passed} of {len(steps)} steps passed{more}", bold=True)
         for title, step in steps.items():
             counts = ", ".join(f"{what} {count}" for what, count in step.counts.items())
             mark = "" if step.outcome == "passed" else f"{step.outcome.upper()}  "
@@ -72,11 +75,14 @@ def _left_out(scenarios: dict[str, Steps], terminal: pytest.TerminalReporter) ->
     for name, steps in scenarios.items():
         if all(step.outcome == "skipped" for step in steps.values()):
             left_out[name] = next(iter(steps.values())).reason
-    for item in terminal.stats.get("deselected", []):
-        name = _names(item.nodeid)[0]
-        if item.nodeid.startswith(FOLDER) and name not in scenarios:
-            left_out[name] = "deselected on the command line"
-    return left_out
+    deselected = _deselected(terminal).keys() - scenarios.keys()
+    return left_out | dict.fromkeys(sorted(deselected), "deselected on the command line")
+
+
+def _deselected(terminal: pytest.TerminalReporter) -> Counter[str]:
+    """Count the steps of each scenario that the command line deselected."""
+    items = terminal.stats.get("deselected", [])
+    return Counter(_names(item.nodeid)[0] for item in items if item.nodeid.startswith(FOLDER))
 
 
 def _names(nodeid: str) -> tuple[str, str]:
