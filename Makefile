@@ -37,7 +37,13 @@ lint: $(VENV)/built
 .PHONY: e2e ## Build kube-apiserver, kubectl and etcd once (needs Go), then run the scenarios on them
 e2e: $(VENV)/built
 	tests/e2e/build/build.sh
-	$(BIN)/pytest tests/e2e -m e2e $(PYTEST_FLAGS)
+	KEYSTEAD_E2E=required $(BIN)/pytest tests/e2e -m e2e -v $(PYTEST_FLAGS)
+
+.PHONY: soak ## An hour of mixed load on a real kube-apiserver, or SOAK_MINUTES
+soak: $(VENV)/built
+	tests/e2e/build/build.sh
+	KEYSTEAD_E2E=required KEYSTEAD_SOAK_MINUTES=$(or $(SOAK_MINUTES),60) \
+	  $(BIN)/pytest tests/e2e/test_20_mixed_load.py -m e2e -v $(PYTEST_FLAGS)
 
 .PHONY: bench ## Measure against an echo server in the same run, as ratios (needs Go)
 bench: $(VENV)/built
@@ -82,5 +88,5 @@ $(VENV)/installed: requirements/dev.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed pyproject.toml $(RUST_SOURCES)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@

@@ -18,16 +18,18 @@ Contents = dict[str, dict[str, str]]
 class Traffic:
     """Threads that each GET and replace their own share of the Secrets, from `__enter__` to `__exit__`.
 
+    Each waits `pause` seconds after a read and a write.
     `contents` follows what they write. A call that fails, or answers another content than was written last, is kept
     in `failures`.
     """
 
-    def __init__(self, kube: Kube, contents: Contents, clients: int = 4) -> None:
+    def __init__(self, kube: Kube, contents: Contents, clients: int = 4, pause: float = 0) -> None:
         self.reads = 0
         self.writes = 0
         self.failures: list[str] = []
         self._kube = kube
         self._contents = contents
+        self._pause = pause
         self._over = threading.Event()
         self._count = threading.Lock()
         paths = list(contents)
@@ -51,7 +53,7 @@ class Traffic:
 
     def _client(self, paths: list[str]) -> None:
         for turn, path in enumerate(itertools.cycle(paths)):
-            if self._over.is_set():
+            if self._over.wait(self._pause):
                 return
             try:
                 self._read(path)
