@@ -95,12 +95,13 @@ def is_live(path: Path) -> bool:
 def temporary_name(path: Path) -> Iterator[Path]:
     """A free name in the same directory to bind first; removed if it was not renamed away.
 
-    While it is open, files are created without any access for group and others.
+    While it is open, files are created without any access for group and others. The owner keeps all: other threads
+    may be making directories meanwhile, and the umask is the process's.
     """
     temporary = path.with_name(f".{secrets.token_hex(4)}")
     if len(os.fsencode(temporary)) > MAX_ADDRESS:
         raise SocketRefused(f"{path} is too long: its directory may have {MAX_ADDRESS - 10} bytes at most")
-    previous = os.umask(0o177)
+    previous = os.umask(0o077)
     try:
         yield temporary
     finally:
