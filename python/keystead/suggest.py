@@ -10,14 +10,7 @@ LONGEST = 64
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the closest of `choices`, or nothing if none is close.
-
-    Case, `_` and `-` do not count, so that `socket_mode` finds `socketMode`.
-    """
-    folded = {_fold(choice): choice for choice in choices}
-    close = get_close_matches(_fold(word[:LONGEST]), folded, n=1, cutoff=0.6)
+    """Return ` (did you mean 'x'?)` for the closest of `choices`, or nothing if none is close. Case does not count."""
+    folded = {choice.lower(): choice for choice in choices}
+    close = get_close_matches(word[:LONGEST].lower(), folded, n=1, cutoff=0.6)
     return f" (did you mean {folded[close[0]]!r}?)" if close else ""
-
-
-def _fold(word: str) -> str:
-    return word.lower().replace("_", "").replace("-", "")

@@ -89,7 +89,7 @@ def read_file(path: Path) -> str:
     if len(data) > MAX_BYTES:
         raise ConfigInvalid([Problem(f"is larger than {MAX_BYTES} bytes", source=str(path))])
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
         column = exc.start - data.rfind(b"\n", 0, exc.start)

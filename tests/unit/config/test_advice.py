@@ -44,6 +44,11 @@ CASES = [
     ("/run/keystead", "/tmp", "9:11: endpoints[0].socket: is in a directory where every user may create files"),
     ("/run/keystead", "/var/tmp/x/y", "9:11: endpoints[0].socket: is in a directory where every user may create files"),
     ("/run/keystead/kms.sock", "/@kms", "9:11: endpoints[0].socket: is abstract: every process in this network"),
+    (
+        "epoch: 1",
+        'epoch: 1\n  socketGroup: 0\n  socketMode: "0640"',
+        "11:16: endpoints[0].socketGroup: cannot connect with this socketMode",
+    ),
     ("epoch: 1", "epoch: 1\n  socketGroup: 0", "11:16: endpoints[0].socketGroup: cannot connect with this socketMode"),
     (
         "epoch: 1",

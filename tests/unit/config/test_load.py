@@ -155,7 +155,7 @@ def test_one_fault_gives_one_clear_message(fault: str, refuse: Refuse, minimal: 
 
 
 def test_the_faults_are_all_there() -> None:
-    assert len(FAULTS) == 55
+    assert len(FAULTS) == 56
 
 
 def test_two_endpoints_share_neither_name_nor_socket(refuse: Refuse, minimal: str) -> None:
@@ -244,7 +244,9 @@ def test_a_flood_of_problems_is_cut(refuse: Refuse, minimal: str) -> None:
 def test_a_file_is_loaded(tmp_path: Path, minimal: str, lookup: Lookup) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + minimal.replace("\n", "\r\n").encode())
-    assert load(path, lookup=lookup).endpoints[0].name == "main"
+    config = load(path, lookup=lookup)
+    assert config.endpoints[0].name == "main"
+    assert config.digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_file_that_cannot_be_read_is_one_clear_problem(tmp_path: Path, lookup: Lookup) -> None:
