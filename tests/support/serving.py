@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import grpc
 
-from keystead._core import AeadKey
+from keystead._core import ROLE_ONLINE, AeadKey, Kek, KekStore, Wrap
 from keystead._proto.v1beta1 import api_pb2 as v1
 from keystead._proto.v2 import api_pb2 as v2
 from keystead.errors import InvalidCiphertext, NotAuthentic
@@ -98,6 +98,11 @@ class Client:
         """Send raw bytes and return raw bytes. Raises `grpc.RpcError`."""
         send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(method)
         return send(request, timeout=timeout, wait_for_ready=True)
+
+    def start(self, method: str, request: bytes, timeout: float | None = TIMEOUT) -> grpc._CallFuture[bytes]:
+        """Send raw bytes without waiting for the answer."""
+        send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(method)
+        return send.future(request, timeout=timeout, wait_for_ready=True)
 
     def refusal(self, method: str, request: bytes, timeout: float = TIMEOUT) -> tuple[grpc.StatusCode, str]:
         """The code and text of a call that must fail; an answer is a failure of the test."""
@@ -207,3 +212,18 @@ def short_directory() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def seal_cold(provider: HookedProvider, count: int, *, cluster: str = "test", seed: bytes = bytes(32)) -> list[Sealed]:
+    """Seeds sealed under as many local KEKs of a peer, each of which costs one unwrap."""
+    sealed = []
+    for _ in range(count):
+        kek = Kek.generate()
+        wrapped = provider.wrap(kek.reveal(), WrapContext(kek.kek_id, cluster), None, 0.0)
+        record = kek.encode_record(1_790_000_000, cluster, [Wrap("hooked", "hooked", "", ROLE_ONLINE, wrapped.blob)])
+        store = KekStore([cluster])
+        store.admit_fresh(record, kek)
+        request = v2.EncryptRequest(plaintext=seed).SerializeToString()
+        answer = store.write_state(record, record.key_id(1)).encrypt_v2(request)
+        sealed.append(Sealed.of(v2.EncryptResponse.FromString(answer)))
+    return sealed
