@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -136,7 +137,11 @@ def _run(load: Callable[[], Configuration], *, take_over: bool, dev: bool) -> in
     except SocketRefused as exc:
         click.echo(f"keystead: {exc}", err=True)
         return 1
-    return 0
+    # The interpreter would wait for every thread at its end, so also for one that hangs in a provider's SDK.
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(0)
 
 
 def _fields(pairs: tuple[str, ...]) -> dict[str, str]:
