@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Literal
+from io import TextIOBase
+from typing import Literal, TextIO
 
 import structlog
 
@@ -28,8 +30,24 @@ def configure(form: Literal["json", "console", "auto"], verbosity: int) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.DEBUG if verbosity >= CALLS_VERBOSITY else logging.INFO
         ),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_Lossy(sys.stderr)),  # type: ignore[arg-type]  # it only writes
         cache_logger_on_first_use=True,
     )
     # SDKs log to the standard library; at DEBUG botocore prints plaintext keys, so nothing below WARNING passes.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+class _Lossy(TextIOBase):
+    """A stream that drops what cannot be written: a log collector that is gone must not fail calls or end threads."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
