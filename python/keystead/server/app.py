@@ -53,11 +53,11 @@ class Application:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises `SocketRefused` if a socket cannot be put in place at the start."""
+        self._handle_signals()
         self._harden()
         try:
             for endpoint in self._config.endpoints:
                 self._serving[endpoint.name] = self._listen(endpoint)
-            self._handle_signals()
             self._plugin.start()
             self._metrics.watch(lambda: self._plugin.endpoints)
             web = http.start(self._config.observability.http.address, lambda: self._plugin.endpoints, self._metrics)
