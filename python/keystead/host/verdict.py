@@ -26,6 +26,8 @@ def is_transient(error: errors.KeysteadError) -> bool:
 
 def combine(failures: Sequence[errors.KeysteadError]) -> errors.KeysteadError:
     """Choose the class that tells the operator what to do, and keep every message. `failures` is not empty."""
+    # A member that was opened only to find that the record does not name it has said nothing of this record.
+    failures = [failure for failure in failures if not isinstance(failure, errors.NoConfiguredMember)] or failures
     text = "; ".join(dict.fromkeys(str(failure) for failure in failures))
     classes = {type(failure) for failure in failures}
     if len(classes) == 1:
