@@ -192,7 +192,9 @@ def write_encryption_configuration(path: Path, *blocks: tuple[Sequence[str], Seq
 
 def write_yaml(path: Path, content: dict[str, Any]) -> None:
     """Replace a file by a document, in one step."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.representer.ignore_aliases = lambda _: True  # or what occurs twice would become an anchor and an alias
     new = path.with_suffix(".new")
     with new.open("w") as file:
-        YAML(typ="safe", pure=True).dump(content, file)
+        yaml.dump(content, file)
     new.replace(path)

@@ -47,8 +47,14 @@ def binaries(request: pytest.FixtureRequest) -> Binaries:
 
 
 @pytest.fixture(scope="module")
+def variant() -> str:
+    """Which of its variants a scenario runs in. One that has several overrides this with parameters."""
+    return ""
+
+
+@pytest.fixture(scope="module")
 def directory(
-    request: pytest.FixtureRequest, binaries: Binaries, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, binaries: Binaries, variant: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """The scenario's directory. Its name is short, because sockets lie in it. What stays of it are files of text."""
     path = tmp_path_factory.mktemp("e2e")

@@ -7,6 +7,7 @@ import secrets
 import shlex
 import signal
 import sys
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,18 @@ class Plugin:
             return answer if answer.healthz == "ok" and answer.key_id != other_than else None
 
         return until(good, timeout, f"{self.child.name}: a good Status other than {other_than}", self.child)
+
+    def wait_until_ready(self, timeout: float = 30) -> None:
+        """Wait until /readyz finds every endpoint ready, whichever version of KMS it serves."""
+        until(self._is_ready, timeout, f"{self.child.name}: /readyz", self.child)
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://{self.http}/readyz", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except urllib.error.HTTPError as not_ready:
+            not_ready.close()
+            return False
 
     def reload(self, configuration: Configuration) -> None:
         """Edit the configuration file, tell the process, and wait until its log says that it has taken it up."""
