@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -64,6 +64,27 @@ class Snapshot:
     """The encoded StatusResponse."""
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an endpoint tells about itself."""
+
+    state: str
+    healthz: str
+    key_id: str
+    refused: str | None
+    """Why a rule keeps the configured keys from use."""
+    unsaved: bool
+    """Whether the record in use is not on disk."""
+    down: Mapping[str, str]
+    """Why, for each member that is down or could not be opened."""
+    members: Mapping[str, bool]
+    """Whether each member has been opened."""
+    keks: int
+    """Unwrapped KEKs in memory."""
+    waiting: int
+    """Decrypts that wait for a remote KMS."""
+
+
 class Observer(Protocol):
     """Where an endpoint counts what a metric shows."""
 
@@ -104,6 +125,7 @@ class Endpoint:
         self._health.track(guard.name for guard in target.members.active)
         self._unsafe = False
         self._last_probe = -float("inf")
+        self._closed: dict[str, str] = {}
         self._snapshot = self._take_snapshot()
         self._wake = threading.Event()
         self._stopping = False
@@ -117,16 +139,6 @@ class Endpoint:
     def snapshot(self) -> Snapshot:
         """What Status and Encrypt answer from now."""
         return self._snapshot
-
-    @property
-    def store_size(self) -> int:
-        """Unwrapped KEKs in memory."""
-        return len(self._store)
-
-    @property
-    def waiting(self) -> int:
-        """Decrypts that wait for a remote KMS now."""
-        return self._keyring.waiting
 
     def status(self) -> bytes:
         """Answer v2 Status: from memory, whatever the remote does."""
@@ -213,19 +225,22 @@ class Endpoint:
             self._thread.join(timeout=1.0)
         self._keyring.close()
 
-    def report(self) -> dict[str, object]:
-        """Facts for /readyz and metrics: state, reason, key_id, keys that are down."""
+    def report(self) -> Report:
+        """Facts for /readyz and metrics."""
         now = self._clocks.monotonic()
         snapshot = self._snapshot
         state = self._health.state(now, self._target.grace)
-        return {
-            "state": "unsafe" if self._unsafe else "init" if self._write is None else state.value,
-            "healthz": snapshot.healthz,
-            "key_id": snapshot.key_id,
-            "refused": self._decision.reason if isinstance(self._decision, Refuse) else None,
-            "unsaved": self._unsaved is not None,
-            "down": self._health.down(),
-        }
+        return Report(
+            state="unsafe" if self._unsafe else "init" if self._write is None else state.value,
+            healthz=snapshot.healthz,
+            key_id=snapshot.key_id,
+            refused=self._decision.reason if isinstance(self._decision, Refuse) else None,
+            unsaved=self._unsaved is not None,
+            down={**self._health.down(), **self._closed},
+            members={member.guard.name: member.guard.ref is not None for member in self._target.members.all},
+            keks=len(self._store),
+            waiting=self._keyring.waiting,
+        )
 
     def _run(self) -> None:
         while not self._stopping:
@@ -241,15 +256,18 @@ class Endpoint:
         """Do what is due once; return whether all is well, so that the next turn may come late."""
         self._take_target()
         target = self._target
-        deadline = time.monotonic() + target.unwrap_timeout
         if self._write is None and not self._unsafe:
-            self._load(target, deadline)
-        opened = self._open(target, deadline)
-        settled = self._settle(target, deadline)
+            self._load(target, self._deadline())
+        settled = self._settle(target, self._deadline())
         self._save()
+        # Last, for it waits for keys that are down, and those that only decrypt are not needed for what comes before.
+        opened = self._open(target, self._deadline())
         self._probe(target)
         self._publish()
         return opened and settled and self._unsaved is None and not self._health.failing
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._target.unwrap_timeout
 
     def _take_target(self) -> None:
         with self._applied:
@@ -264,18 +282,20 @@ class Endpoint:
 
     def _open(self, target: Target, deadline: float) -> bool:
         """Open what is not open; drop the KEKs of keys that are gone, so that a key removed too early shows now."""
-        try:
-            target.members.open(deadline)
-        except errors.ProviderError as exc:
-            self._problem = str(exc)
-            return False
+        closed = {name: str(error) for name, error in target.members.open(deadline).items()}
+        for name, reason in closed.items():
+            if self._closed.get(name) != reason:
+                log.warning("key.not_open", endpoint=self.name, key=name, error=reason)
+        for name in self._closed.keys() - closed.keys():
+            log.info("key.opened", endpoint=self.name, key=name)
+        self._closed = closed
         refs = target.members.refs()
         dropped = self._store.retain(refs) if refs is not None else 0
         if dropped:
             log.warning(
                 "kek.dropped", endpoint=self.name, count=dropped, msg="no configured key can unwrap them any more"
             )
-        return True
+        return not closed
 
     def _load(self, target: Target, deadline: float) -> None:
         """Bring the KEK of the last run back into use."""
@@ -313,6 +333,9 @@ class Endpoint:
         except errors.ProviderError as exc:
             self._problem = str(exc)
             return False
+        twins = target.members.twins()
+        if twins is not None:
+            decision = Refuse(twins)
         if decision != self._decision and isinstance(decision, Refuse):
             log.error("configuration.refused", endpoint=self.name, reason=decision.reason)
         self._decision = decision

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import wait
 from dataclasses import dataclass
 
+from keystead import errors
 from keystead._core import ROLE_ONLINE, Record
 from keystead.host.guard import Guard
 
@@ -36,12 +37,28 @@ class Members:
         known = [(scheme, ref) for scheme, ref in pairs if ref is not None]
         return known if len(known) == len(pairs) else None
 
-    def open(self, deadline: float) -> None:
-        """Open every member that is not open, all at once, and raise the first error in their order."""
+    def open(self, deadline: float) -> dict[str, errors.ProviderError]:
+        """Open every member that is not open, all at once; return why, by name, for each that does not."""
         pending = [member.guard.start_open(deadline) for member in self.all]
         wait(pending, timeout=max(0.0, deadline - time.monotonic()))
+        closed: dict[str, errors.ProviderError] = {}
         for member in self.all:
-            member.guard.open(deadline)
+            try:
+                member.guard.open(deadline)
+            except errors.ProviderError as exc:
+                closed[member.guard.name] = exc
+        return closed
+
+    def twins(self) -> str | None:
+        """Name two members that are one remote key: one wrap of a record could not tell them apart."""
+        seen: dict[tuple[str, str], str] = {}
+        for member in self.all:
+            guard = member.guard
+            if guard.ref is not None:
+                first = seen.setdefault((guard.scheme, guard.ref), guard.name)
+                if first != guard.name:
+                    return f"the keys {first} and {guard.name} are both {guard.scheme} {guard.ref}: remove one of them"
+        return None
 
     def for_record(self, record: Record) -> Iterator[Guard]:
         """The members that may unwrap this record: those it names, and those of its schemes that are not open yet.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import Any
 
 import structlog
@@ -45,11 +48,16 @@ class HttpServer:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
+    def server_bind(self) -> None:
+        # The inherited one asks the DNS for the name of the address, which may be the cluster's and may hang.
+        TCPServer.server_bind(self)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("http.failed", error_class=type(sys.exception()).__name__)
+
 
 class _Server6(_Server):
-    import socket as _socket
-
-    address_family = _socket.AF_INET6
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -76,13 +84,13 @@ class _Handler(BaseHTTPRequestHandler):
         ready = True
         for name, endpoint in self.endpoints().items():
             report = endpoint.report()
-            good = report["healthz"] == "ok"
+            good = report.healthz == "ok"
             ready = ready and good
-            lines.append(f"[{'+' if good else '-'}]endpoint {name} {report['state']}: {report['healthz']}")
-            lines += [f"[-]endpoint {name} key {key}: {why}" for key, why in dict(report["down"]).items()]  # type: ignore[call-overload]
-            if report["refused"] is not None:
-                lines.append(f"[-]endpoint {name} configuration: {report['refused']}")
-            if report["unsaved"]:
+            lines.append(f"[{'+' if good else '-'}]endpoint {name} {report.state}: {report.healthz}")
+            lines += [f"[-]endpoint {name} key {key}: {why}" for key, why in report.down.items()]
+            if report.refused is not None:
+                lines.append(f"[-]endpoint {name} configuration: {report.refused}")
+            if report.unsaved:
                 lines.append(f"[-]endpoint {name} state directory: the record in use is not on disk")
         lines.append("ready" if ready else "not ready")
         text = "\n".join(lines) if verbose or not ready else "ok"

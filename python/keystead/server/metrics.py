@@ -90,10 +90,15 @@ class _EndpointCollector(Collector):
         refused = GaugeMetricFamily(
             "keystead_configuration_refused", "1 while a rule keeps the configured keys from use.", labels=["endpoint"]
         )
+        opened = GaugeMetricFamily(
+            "keystead_key_open", "1 once a member has been opened, so that it can unwrap.", labels=["endpoint", "key"]
+        )
         for name, endpoint in self._endpoints().items():
             report = endpoint.report()
-            healthy.add_metric([name], float(report["healthz"] == "ok"))
-            stored.add_metric([name], endpoint.store_size)
-            waiting.add_metric([name], endpoint.waiting)
-            refused.add_metric([name], float(report["refused"] is not None))
-        return [healthy, stored, waiting, refused]
+            healthy.add_metric([name], float(report.healthz == "ok"))
+            stored.add_metric([name], report.keks)
+            waiting.add_metric([name], report.waiting)
+            refused.add_metric([name], float(report.refused is not None))
+            for key, is_open in report.members.items():
+                opened.add_metric([name, key], float(is_open))
+        return [healthy, stored, waiting, refused, opened]

@@ -1,0 +1,165 @@
+"""The HTTP side: what it answers, and that it can neither stop the KMS nor wait for the network."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from keystead.host.endpoint import Endpoint, Report
+from keystead.server import http as web
+from keystead.server.metrics import Metrics
+
+GOOD = Report(
+    state="ok",
+    healthz="ok",
+    key_id="ks1.e1.aaaa",
+    refused=None,
+    unsaved=False,
+    down={},
+    members={"lab": True, "far": False},
+    keks=3,
+    waiting=2,
+)
+
+
+class Reporting:
+    """An endpoint as far as /readyz and /metrics look at one."""
+
+    def __init__(self, **changes: Any) -> None:
+        self._report = replace(GOOD, **changes)
+
+    def report(self) -> Report:
+        return self._report
+
+
+class Site:
+    """A running server, and what it answers."""
+
+    def __init__(self, endpoints: dict[str, Reporting], host: str = "127.0.0.1") -> None:
+        self._metrics = Metrics()
+        shown = cast("Mapping[str, Endpoint]", endpoints)
+        self._metrics.watch(lambda: shown)
+        self.host = host
+        self.server = web.HttpServer(host, 0, lambda: shown, self._metrics)
+        self.server.start()
+
+    def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+        connection = http.client.HTTPConnection(self.host, self.server.port, timeout=5)
+        connection.request(method, path)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, text
+
+
+@pytest.fixture
+def endpoints() -> dict[str, Reporting]:
+    return {"main": Reporting()}
+
+
+@pytest.fixture
+def site(endpoints: dict[str, Reporting]) -> Iterator[Site]:
+    site = Site(endpoints)
+    yield site
+    site.server.stop()
+
+
+def test_livez_is_ok_whatever_the_keys_do(site: Site, endpoints: dict[str, Reporting]) -> None:
+    endpoints["main"] = Reporting(healthz="remote denies key", state="denied")
+    assert site.get("/livez") == (200, "ok\n")
+
+
+def test_readyz_is_ok_when_every_endpoint_is(site: Site) -> None:
+    assert site.get("/readyz") == (200, "ok\n")
+    assert site.get("/readyz?verbose") == (200, "[+]endpoint main ok: ok\nready\n")
+
+
+def test_readyz_names_each_endpoint_key_and_refusal(site: Site, endpoints: dict[str, Reporting]) -> None:
+    endpoints["main"] = Reporting(state="degraded", down={"bao-dr": "key bao-dr: wrap: sealed"})
+    endpoints["old"] = Reporting(
+        state="init", healthz="starting: key lab: open: away", refused="epoch 1 is below 2", unsaved=True
+    )
+    code, text = site.get("/readyz")
+    assert code == 503
+    assert text.splitlines() == [
+        "[+]endpoint main degraded: ok",
+        "[-]endpoint main key bao-dr: key bao-dr: wrap: sealed",
+        "[-]endpoint old init: starting: key lab: open: away",
+        "[-]endpoint old configuration: epoch 1 is below 2",
+        "[-]endpoint old state directory: the record in use is not on disk",
+        "not ready",
+    ]
+
+
+def test_metrics_show_each_endpoint(site: Site) -> None:
+    code, text = site.get("/metrics")
+    assert code == 200
+    for line in (
+        'keystead_kms_healthz{endpoint="main"} 1.0',
+        'keystead_kek_store_size{endpoint="main"} 3.0',
+        'keystead_key_open{endpoint="main",key="lab"} 1.0',
+        'keystead_key_open{endpoint="main",key="far"} 0.0',
+        'keystead_decrypts_waiting{endpoint="main"} 2.0',
+        'keystead_configuration_refused{endpoint="main"} 0.0',
+    ):
+        assert line in text.splitlines()
+    assert "ks1.e1" not in text
+
+
+def test_an_unknown_path_says_what_there_is(site: Site) -> None:
+    code, text = site.get("/")
+    assert code == 404
+    assert "/readyz" in text
+
+
+def test_nothing_but_get_is_served(site: Site) -> None:
+    assert site.get("/livez", "POST")[0] == 501
+
+
+def test_a_report_that_fails_costs_one_answer_and_prints_nothing(
+    site: Site, endpoints: dict[str, Reporting], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> Any:
+        raise RuntimeError("canary-77")
+
+    endpoints["main"].report = broken  # type: ignore[method-assign]
+    with pytest.raises(http.client.HTTPException):
+        site.get("/readyz")
+    assert site.get("/livez") == (200, "ok\n")
+    assert "canary-77" not in "".join(capfd.readouterr())
+
+
+def test_no_name_is_looked_up_to_bind(endpoints: dict[str, Reporting], monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask_the_dns(*_: object) -> str:
+        raise AssertionError("a look-up may hang, and the DNS may be the cluster's")
+
+    monkeypatch.setattr(socket, "getfqdn", ask_the_dns)
+    monkeypatch.setattr(socket, "gethostbyaddr", ask_the_dns)
+    site = Site(endpoints)
+    assert site.get("/livez") == (200, "ok\n")
+    site.server.stop()
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_it_binds_an_ipv6_address_too(endpoints: dict[str, Reporting]) -> None:
+    site = Site(endpoints, "::1")
+    assert site.get("/livez") == (200, "ok\n")
+    site.server.stop()
+
+
+def test_a_port_that_is_taken_is_only_logged() -> None:
+    with socket.socket() as taken, capture_logs() as lines:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert web.start(f"127.0.0.1:{taken.getsockname()[1]}", dict, Metrics()) is None
+    assert [line["event"] for line in lines] == ["http.not_bound"]
+
+
+def test_an_empty_address_turns_it_off() -> None:
+    assert web.start("", dict, Metrics()) is None
