@@ -136,9 +136,11 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
         """
         answer = self._call("GET", f"{self.config.mount}/keys/{self.config.transitKey}", deadline)
         key = answer.section("data")
-        if key.get("type") not in AEAD_TYPES:
+        kind = str(key.get("type"))
+        if kind not in AEAD_TYPES:
+            shown = kind if re.fullmatch(r"[a-z0-9_-]{1,24}", kind) else "of its own"
             raise ConfigError(
-                f"{self.config.path} has type {str(key.get('type'))[:40]!r}, which cannot bind the context; "
+                f"{self.config.path} has type {shown}, which cannot bind the context; "
                 f"create one of {', '.join(sorted(AEAD_TYPES))}"
             )
         if key.get("derived") is not False:
@@ -189,10 +191,10 @@ def _check_server(transport: Transport, namespace: str | None, deadline: float) 
     if error is not None:
         raise error
     about = answer.body or {}
-    number = re.match(r"([0-9]{1,4})\.([0-9]{1,4})\.", str(about.get("version")))
+    number = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})\.[A-Za-z0-9.+-]{1,24}", str(about.get("version")))
     if number is None:
         return
-    version, name = (int(number[1]), int(number[2])), str(about["version"])[:40]
+    version, name = (int(number[1]), int(number[2])), number[0]
     if version < OLDEST_VAULT:
         raise ConfigError(f"the server's version is {name}; binding the context needs Vault 1.13 or OpenBao")
     if namespace is None:

@@ -58,7 +58,7 @@ _BY_STATUS: dict[int, tuple[type[ProviderError], str]] = {
     429: (Throttled, ""),
     472: (Unavailable, "a disaster-recovery secondary, which serves nobody"),
     473: (Unavailable, "a performance standby"),
-    501: (Unavailable, "the server is not initialised"),
+    501: (Unavailable, "the server is not initialised: initialise it"),
 }
 
 
@@ -100,7 +100,7 @@ def refusal(answer: Answer) -> ProviderError | None:
             return error(_message(answer, hint))
     if answer.body is None and answer.status not in (401, 429):
         return Unavailable(_message(answer, "not JSON: something else than Vault or OpenBao answers there"))
-    if answer.body is not None and answer.body.get("sealed") is True:
+    if answer.status == 503 and answer.body is not None and answer.body.get("sealed") is True:
         return Unavailable(_message(answer, "the server is sealed: unseal it"))
     if answer.status in _BY_STATUS:
         error, hint = _BY_STATUS[answer.status]

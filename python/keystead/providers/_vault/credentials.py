@@ -159,9 +159,7 @@ class Credentials:
             self._logging_in.release()
 
     def _renewed(self, lease: Lease, deadline: float) -> Lease:
-        if isinstance(self._auth, TokenAuth) and read_secret(self._auth.tokenFile) != lease.token:
-            return self._new_lease(lease, deadline)
-        if not lease.renewable:
+        if not lease.renewable or self._file_has_another(lease):
             return self._new_lease(lease, deadline)
         now = self._clock()
         answer = self._server.request("POST", "auth/token/renew-self", deadline, token=lease.token, body={})
@@ -178,6 +176,12 @@ class Credentials:
             return self._new_lease(lease, deadline)
         except ProviderError:
             return renewed
+
+    def _file_has_another(self, lease: Lease) -> bool:
+        try:
+            return isinstance(self._auth, TokenAuth) and read_secret(self._auth.tokenFile) != lease.token
+        except Unauthenticated:
+            return False  # a file that is missing for a moment must not keep a good token from being renewed
 
     def _new_lease(self, stale: Lease | None, deadline: float) -> Lease:
         if isinstance(self._auth, TokenAuth):

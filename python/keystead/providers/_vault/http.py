@@ -115,19 +115,22 @@ class Transport:
             response: requests.Response = send(
                 f"/v1/{path}", headers=dict(headers), timeout=timeout, raise_exception=False, **arguments
             )
-        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, UnicodeError) as exc:
+        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError) as exc:
             return f"{asked}: {_reason(exc, seconds)}"
         if response.status_code in _REDIRECTS:
             target = _origin(response.headers.get("Location", ""), server)
             if target in self._adapters:
                 return target
             return f"{asked}: redirects to {target or 'nowhere'}, which is not among the configured addresses"
-        answer = _answer(asked, response, [*headers.values(), *_secrets(body)])
+        answer = _answer(asked, response, list(_secrets(headers.get("X-Vault-Token"), body)))
         error = refusal(answer)
         return str(error) if isinstance(error, Unavailable) else answer
 
 
-def _secrets(body: Mapping[str, Any] | None) -> Iterator[str]:
+def _secrets(token: str | None, body: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what a request carried that no message may show, should the server repeat it."""
+    if token is not None:
+        yield from (token, token.rpartition(".")[2])
     for field, value in (body or {}).items():
         if field in SECRET_FIELDS:
             yield str(value)
@@ -167,7 +170,7 @@ def _session(servers: int, tls: TlsConfig | None) -> requests.Session:
         if tls.certFile is not None and tls.keyFile is not None:
             session.cert = (str(tls.certFile), str(tls.keyFile))
         if tls.serverName is not None:
-            pool_options = {"server_hostname": tls.serverName, "assert_hostname": tls.serverName}
+            pool_options["server_hostname"] = tls.serverName  # sent, and checked against the certificate
     pools = _Pools(servers, pool_options)
     session.mount("http://", pools)
     session.mount("https://", pools)

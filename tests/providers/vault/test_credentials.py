@@ -1,0 +1,234 @@
+"""When a token is renewed and when it is replaced, on a clock of the test's own and without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keystead.provider import PermissionDenied, Throttled, Unauthenticated, Unavailable
+from keystead.providers._vault.answers import Answer
+from keystead.providers._vault.config import JwtAuth, TokenAuth
+from keystead.providers._vault.credentials import Credentials
+from providers.vault.given import soon
+
+
+@dataclass
+class FakeServer:
+    """A FAKE of the server's token store. It hands out `t1`, `t2` and so on, for `ttl` seconds each."""
+
+    ttl: int = 100
+    renewed_ttl: int | None = None
+    renewable: bool = True
+    down: set[str] = field(default_factory=set)
+    denied: set[str] = field(default_factory=set)
+    """Tokens that the policy keeps from the operation."""
+    dead: set[str] = field(default_factory=set)
+    login_status: int = 200
+    log: list[str] = field(default_factory=list)
+    made: int = 0
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        deadline: float,
+        *,
+        token: str | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        operation = path.rpartition("/")[2]
+        self.log.append(f"{operation} {token or ''}".strip())
+        if operation in self.down:
+            raise Unavailable(f"{operation} is down")
+        if token in self.dead or (operation == "operate" and token in self.denied):
+            return Answer(path, 403, {}, "permission denied")
+        match operation:
+            case "login":
+                if self.login_status != 200:
+                    return Answer(path, self.login_status, {}, "no")
+                self.made += 1
+                return self._granted(path, f"t{self.made}", self.ttl)
+            case "renew-self":
+                return self._granted(path, str(token), self.ttl if self.renewed_ttl is None else self.renewed_ttl)
+            case "lookup-self":
+                return Answer(path, 200, {"data": {"ttl": self.ttl, "renewable": self.renewable}}, "")
+        return Answer(path, 200, {"data": {}}, "")
+
+    def _granted(self, path: str, token: str, ttl: int) -> Answer:
+        auth = {"client_token": token, "lease_duration": ttl, "renewable": self.renewable}
+        return Answer(path, 200, {"auth": auth}, "")
+
+    def forget_connections(self) -> None:
+        pass
+
+    def since(self) -> list[str]:
+        """The log since the last call of this."""
+        log, self.log = self.log, []
+        return log
+
+
+@dataclass
+class Case:
+    server: FakeServer
+    credentials: Credentials
+    now: float = 1000.0
+
+    def operate(self) -> list[str]:
+        """Make a call that must succeed, and return what was asked of the server."""
+        assert self.credentials.request("POST", "operate", soon()).ok
+        return self.server.since()
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    (tmp_path / "jwt").write_text("a.b.c")
+    server = FakeServer()
+    auth = JwtAuth(method="jwt", role="r", jwtFile=tmp_path / "jwt")
+    made = Case(server, Credentials(auth, server, lambda: made.now))
+    return made
+
+
+def test_a_token_is_got_once_and_used_until_half_its_life(case: Case) -> None:
+    assert case.operate() == ["login", "operate t1"]
+    case.now += 49
+    assert case.operate() == ["operate t1"]
+
+
+def test_a_token_past_half_its_life_is_renewed_once_after_the_call(case: Case) -> None:
+    case.operate()
+    case.now += 51
+    assert case.operate() == ["operate t1", "renew-self t1"]
+    case.now += 49
+    assert case.operate() == ["operate t1"]
+
+
+def test_a_renewal_that_fails_fails_no_call_and_is_tried_again_after_a_pause(case: Case) -> None:
+    case.operate()
+    case.now += 52
+    case.server.down = {"renew-self"}
+    assert case.operate() == ["operate t1", "renew-self t1"]
+    assert case.operate() == ["operate t1"]
+    case.now += 48 / 8
+    assert case.operate() == ["operate t1", "renew-self t1"]
+
+
+def test_a_token_that_the_server_renews_for_less_and_less_is_replaced(case: Case) -> None:
+    case.operate()
+    case.now += 51
+    case.server.renewed_ttl = 30
+    assert case.operate() == ["operate t1", "renew-self t1", "login"]
+    assert case.operate() == ["operate t2"]
+
+
+def test_a_token_that_is_renewed_for_less_serves_on_if_no_new_one_can_be_had(case: Case) -> None:
+    case.operate()
+    case.now += 51
+    case.server.renewed_ttl, case.server.down = 30, {"login"}
+    assert case.operate() == ["operate t1", "renew-self t1", "login"]
+    case.now += 20
+    case.server.down = set()
+    assert case.operate() == ["operate t1", "renew-self t1", "login"]
+
+
+def test_a_token_that_cannot_be_renewed_is_replaced_at_half_its_life(case: Case) -> None:
+    case.server.renewable = False
+    case.operate()
+    case.now += 51
+    assert case.operate() == ["operate t1", "login"]
+
+
+def test_a_token_that_is_over_is_replaced_before_the_call(case: Case) -> None:
+    case.operate()
+    case.now += 100
+    assert case.operate() == ["login", "operate t2"]
+
+
+def test_a_token_without_an_end_is_never_renewed(case: Case) -> None:
+    case.server.ttl = 0
+    case.operate()
+    case.now += 1e9
+    assert case.operate() == ["operate t1"]
+
+
+def test_a_dead_token_is_replaced_and_the_call_repeated(case: Case) -> None:
+    case.operate()
+    case.server.dead = {"t1"}
+    assert case.operate() == ["operate t1", "lookup-self t1", "login", "operate t2"]
+
+
+def test_a_young_token_that_is_alive_and_refused_is_a_matter_of_policy(case: Case) -> None:
+    case.server.denied = {"t1"}
+    with pytest.raises(PermissionDenied):
+        case.operate()
+    assert case.server.since() == ["login", "operate t1", "lookup-self t1"]
+
+
+def test_an_older_token_that_is_refused_is_replaced_since_new_policies_reach_only_new_tokens(case: Case) -> None:
+    case.operate()
+    case.now += 31
+    case.server.denied = {"t1"}
+    assert case.operate() == ["operate t1", "lookup-self t1", "login", "operate t2"]
+
+
+def test_a_policy_that_denies_every_token_makes_no_storm_of_logins(case: Case) -> None:
+    case.operate()
+    case.now += 31
+    case.server.denied = {"t1", "t2", "t3"}
+    case.server.down = set()
+    for _ in range(10):
+        with pytest.raises(PermissionDenied):
+            case.operate()
+    assert case.server.since().count("login") == 1
+    case.now += 31
+    with pytest.raises(PermissionDenied):
+        case.operate()
+    assert case.server.since().count("login") == 1
+
+
+def test_a_denied_call_stays_denied_if_no_new_token_can_be_had(case: Case) -> None:
+    case.operate()
+    case.now += 31
+    case.server.denied, case.server.down = {"t1"}, {"login"}
+    with pytest.raises(PermissionDenied):
+        case.operate()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_login_that_is_refused_is_unauthenticated(case: Case, status: int) -> None:
+    case.server.login_status = status
+    with pytest.raises(Unauthenticated, match=f"login by jwt: auth/jwt/login: HTTP {status}: no"):
+        case.operate()
+
+
+def test_a_login_that_is_limited_or_unanswered_is_not_called_refused(case: Case) -> None:
+    case.server.login_status = 429
+    with pytest.raises(Throttled):
+        case.operate()
+    case.server.down = {"login"}
+    with pytest.raises(Unavailable, match="login is down"):
+        case.operate()
+
+
+def test_a_token_file_that_is_gone_does_not_keep_the_token_from_being_renewed(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first")
+    server = FakeServer()
+    auth = TokenAuth(method="token", tokenFile=file)
+    idle = Case(server, Credentials(auth, server, lambda: idle.now))
+    assert idle.operate() == ["lookup-self first", "operate first"]
+    file.unlink()
+    idle.now += 51
+    assert idle.operate() == ["operate first", "renew-self first"]
+    file.write_text("second")
+    idle.now += 51
+    assert idle.operate() == ["operate first", "lookup-self second"]
+    assert idle.operate() == ["operate second"]
+
+
+def test_a_token_shows_in_no_representation(case: Case) -> None:
+    case.operate()
+    assert "t1" not in repr(case.credentials._lease)
