@@ -128,12 +128,13 @@ class Guard:
         try:
             answer = method(*args, deadline)
         except errors.ProviderError as exc:
-            raise self._prefixed(operation, exc) from exc
-        except Exception as exc:
-            # The text of an exception that nobody classified may hold anything, so only its type is passed on.
+            raise self._prefixed(operation, exc) from None
+        except BaseException as exc:  # noqa: BLE001  the thread is ours, and a Rust panic is no Exception
+            # The text of an exception that nobody classified may hold anything, so only its type is passed on, and no
+            # cause that a traceback would show.
             raise self._misbehaved(
                 f"{operation} raised {type(exc).__name__}, which the adapter should translate"
-            ) from exc
+            ) from None
         if operation == "unwrap":
             return self._checked_kek(answer)
         if operation == "open":
