@@ -12,6 +12,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+import structlog
+
 from keystead import errors
 from keystead._core import ROLE_ONLINE, Record, Wrap
 from keystead.provider import KEK_SIZE, Provider, WrapContext, Wrapped
@@ -25,6 +27,8 @@ _GRACE = 0.1
 """Seconds that a provider may overrun its deadline, to raise its own error, which says more than ours."""
 
 T = TypeVar("T")
+
+log = structlog.get_logger("keystead.guard")
 
 
 class Guard:
@@ -98,7 +102,11 @@ class Guard:
         self._unwraps.shutdown(wait=False)
         self._housekeeping.shutdown(wait=False)
         self._ref = None
-        self._provider.close()
+        try:
+            self._provider.close()
+        except Exception as exc:  # noqa: BLE001  a vendor may raise anything
+            # The other keys are still to be closed, and nobody waits for this one.
+            log.warning("key.close_failed", key=self.name, error=type(exc).__name__)
 
     def _unwrap_record(self, record: Record, context: WrapContext, deadline: float) -> bytes | bytearray:
         ref = self.open(deadline)
