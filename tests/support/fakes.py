@@ -230,3 +230,11 @@ def rig_of(target: Target, state_path: Path | None = None, name: str = "main", w
     """An endpoint with clocks that stand still. `rig.endpoint.stop()` ends its threads."""
     observer, monotonic, clock = RecordingObserver(), FakeClock(), FakeClock(wall)
     return Rig(Endpoint(name, target, state_path, observer, Clocks(monotonic, clock)), observer, monotonic, clock)
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for what another thread is about to do."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"it did not happen within {seconds} s"
+        time.sleep(0.002)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from support.fakes import CLUSTER, NOW
 
 from keystead._core import ROLE_ONLINE, ROLE_RECOVERY, Kek, Record, Wrap
 from keystead.host.decide import AGE_JITTER, Decision, Keep, Mint, Refuse, decide
+from support.fakes import CLUSTER, NOW
 
 A, B = ("aws-kms", "arn:a"), ("gcp-kms", "projects/b")
 DAY = 86400.0

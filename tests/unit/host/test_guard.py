@@ -1,0 +1,383 @@
+"""What the host makes of a provider that is slow, wrong, or says too much."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from concurrent.futures import Future, wait
+from typing import Any
+
+import pytest
+
+from keystead import errors
+from keystead._core import ROLE_ONLINE, ROLE_RECOVERY, Kek, Record, Wrap
+from keystead.host.guard import UNWRAPS_IN_FLIGHT, Guard
+from keystead.provider import WrapContext, Wrapped
+from support.fakes import CANARY, CLUSTER, SCHEME, FakeProvider, guard_of, until
+
+KEK = Kek.generate()
+CONTEXT = WrapContext(KEK.kek_id, CLUSTER)
+
+
+def soon(seconds: float = 5.0) -> float:
+    return time.monotonic() + seconds
+
+
+def opened(provider: FakeProvider) -> Guard:
+    guard = guard_of(provider)
+    guard.open(soon())
+    return guard
+
+
+def wrapped_by(guard: Guard, version: str | None = "1") -> Wrap:
+    answer = guard.wrap(KEK.reveal(), CONTEXT, version, soon())
+    assert guard.ref is not None
+    return Wrap(SCHEME, guard.ref, answer.version, ROLE_ONLINE, answer.blob)
+
+
+def record_of(*wraps: Wrap) -> Record:
+    return KEK.encode_record(1, CLUSTER, wraps)
+
+
+def test_what_was_wrapped_unwraps() -> None:
+    guard = opened(FakeProvider("k"))
+    assert guard.ref == "fake/k"
+    assert guard.current_version(soon()) == "1"
+    wrap = wrapped_by(guard)
+    assert KEK.equals(bytes(guard.unwrap(wrap, CONTEXT, soon())))
+    assert KEK.equals(bytes(guard.start_unwrap(record_of(wrap), CONTEXT, soon()).result(5)))
+
+
+# Deadlines hold whatever the provider does.
+
+
+@pytest.mark.parametrize("operation", ["open", "current_version", "wrap", "unwrap"])
+def test_a_call_ends_at_its_deadline_though_the_provider_ignores_it(operation: str, gate: threading.Event) -> None:
+    provider = FakeProvider("k")
+    guard = guard_of(provider) if operation == "open" else opened(provider)
+    wrap = Wrap(SCHEME, "fake/k", "1", ROLE_ONLINE, b"blob")
+    provider.blocked[operation] = gate
+    calls: dict[str, Any] = {
+        "open": lambda at: guard.open(at),
+        "current_version": lambda at: guard.current_version(at),
+        "wrap": lambda at: guard.wrap(KEK.reveal(), CONTEXT, "1", at),
+        "unwrap": lambda at: guard.unwrap(wrap, CONTEXT, at),
+    }
+    begun = time.monotonic()
+    with pytest.raises(errors.Unavailable, match=r"^key k: no answer within the time limit$"):
+        calls[operation](begun + 0.1)
+    assert time.monotonic() - begun < 2.0
+
+
+def test_a_provider_may_overrun_a_little_to_say_more_than_that_time_is_over() -> None:
+    provider = FakeProvider("k")
+    provider.delay["open"] = 0.1
+    provider.raises["open"] = errors.Unavailable("10.0.0.7:8200 did not answer the TLS hello")
+    with pytest.raises(errors.Unavailable, match="TLS hello"):
+        guard_of(provider).open(soon(0.07))
+
+
+def test_a_call_whose_time_is_over_before_its_turn_is_not_made(gate: threading.Event) -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    provider.blocked["unwrap"] = gate
+    record = record_of(wrapped_by(guard))
+    running = [guard.start_unwrap(record, CONTEXT, soon(30)) for _ in range(UNWRAPS_IN_FLIGHT)]
+    late = guard.start_unwrap(record, CONTEXT, time.monotonic())
+    gate.set()
+    assert len(wait(running, 10).done) == UNWRAPS_IN_FLIGHT
+    with pytest.raises(errors.Unavailable, match="too many calls before this one"):
+        late.result(10)
+    assert provider.calls["unwrap"] == UNWRAPS_IN_FLIGHT
+
+
+def test_at_most_16_unwraps_of_one_key_are_under_way_and_the_others_wait_in_line(gate: threading.Event) -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    record = record_of(wrapped_by(guard))
+    provider.blocked["unwrap"] = gate
+    pending = [guard.start_unwrap(record, CONTEXT, soon(30)) for _ in range(50)]
+    until(lambda: provider.calls["unwrap"] == UNWRAPS_IN_FLIGHT == 16)
+    assert guard.current_version(soon()) == "1", "housekeeping has threads of its own"
+    gate.set()
+    assert all(KEK.equals(bytes(future.result(10))) for future in pending)
+    assert (provider.calls["unwrap"], provider.at_once["unwrap"]) == (50, 16)
+
+
+def test_a_hung_key_does_not_delay_another(gate: threading.Event) -> None:
+    hung, quick = FakeProvider("hung"), FakeProvider("quick")
+    guards = opened(hung), opened(quick)
+    hung.blocked["unwrap"] = gate
+    stuck = record_of(wrapped_by(guards[0]))
+    pending = [guards[0].start_unwrap(stuck, CONTEXT, soon(30)) for _ in range(100)]
+    record = record_of(wrapped_by(guards[1]))
+    assert KEK.equals(bytes(guards[1].start_unwrap(record, CONTEXT, soon()).result(5)))
+    assert not any(future.done() for future in pending)
+
+
+# Opening.
+
+
+def test_many_callers_open_a_key_once(gate: threading.Event) -> None:
+    provider = FakeProvider("k")
+    provider.blocked["open"] = gate
+    guard = guard_of(provider)
+    pending = [guard.start_open(soon()) for _ in range(20)]
+    gate.set()
+    assert {future.result(5) for future in pending} == {"fake/k"}
+    assert guard.open(soon()) == "fake/k"
+    assert provider.calls["open"] == 1
+
+
+def test_a_failed_open_is_tried_again_by_the_next_call() -> None:
+    provider = FakeProvider("k")
+    provider.raises["open"] = errors.Unauthenticated("token expired")
+    guard = guard_of(provider)
+    for _ in range(2):
+        with pytest.raises(errors.Unauthenticated, match=r"^key k: open: token expired$"):
+            guard.open(soon())
+        assert guard.ref is None
+    provider.raises.clear()
+    assert guard.open(soon()) == guard.ref == "fake/k"
+    assert provider.calls["open"] == 3
+
+
+def test_a_late_answer_to_open_counts(gate: threading.Event) -> None:
+    provider = FakeProvider("k")
+    provider.blocked["open"] = gate
+    guard = guard_of(provider)
+    with pytest.raises(errors.Unavailable):
+        guard.open(soon(0.01))
+    gate.set()
+    until(lambda: guard.ref is not None)
+    assert provider.calls["open"] == 1
+
+
+def test_an_unwrap_opens_the_key_first() -> None:
+    provider = FakeProvider("k")
+    record = record_of(wrapped_by(opened(provider)))
+    guard = guard_of(provider)
+    assert KEK.equals(bytes(guard.start_unwrap(record, CONTEXT, soon()).result(5)))
+    assert guard.ref == "fake/k"
+
+
+# What a record may make it do.
+
+
+def test_a_record_that_names_another_key_makes_no_call() -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    blob = b"blob"
+    others = [
+        record_of(Wrap(SCHEME, "fake/other", "1", ROLE_ONLINE, blob)),
+        record_of(Wrap("other", "fake/k", "1", ROLE_ONLINE, blob)),
+        record_of(Wrap(SCHEME, "fake/k", "1", ROLE_RECOVERY, blob), Wrap(SCHEME, "fake/other", "1", ROLE_ONLINE, blob)),
+    ]
+    for record in others:
+        with pytest.raises(errors.NoConfiguredMember, match=r"^key k is fake fake/k, which this record does not name"):
+            guard.start_unwrap(record, CONTEXT, soon()).result(5)
+    assert provider.calls["unwrap"] == 0
+
+
+def test_of_two_versions_of_one_key_the_later_is_unwrapped() -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    first = wrapped_by(guard, "1")
+    second = wrapped_by(guard, provider.rotate())
+    del provider.versions["1"]
+    assert KEK.equals(bytes(guard.start_unwrap(record_of(first, second), CONTEXT, soon()).result(5)))
+
+
+# Errors.
+
+
+@pytest.mark.parametrize("error", errors.ProviderError.__subclasses__())
+def test_an_error_keeps_its_class_and_gains_the_name_of_the_key(error: type[errors.ProviderError]) -> None:
+    provider = FakeProvider("aws-prod")
+    guard = opened(provider)
+    provider.fail(error("the other side said no"))
+    with pytest.raises(error, match=r"^key aws-prod: current_version: the other side said no$") as caught:
+        guard.current_version(soon())
+    assert type(caught.value) is error
+
+
+def test_a_subclass_of_an_adapter_becomes_the_class_that_the_host_knows() -> None:
+    class VaultSealed(errors.Unavailable):
+        def __init__(self, text: str, node: str) -> None:
+            super().__init__(text, node)
+
+        def __str__(self) -> str:
+            return f"{self.args[0]} on {self.args[1]}"
+
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    provider.fail(VaultSealed("sealed", "bao-1"))
+    with pytest.raises(errors.Unavailable, match=r"^key k: current_version: sealed on bao-1$") as caught:
+        guard.current_version(soon())
+    assert type(caught.value) is errors.Unavailable
+
+
+def test_the_bare_base_class_is_misbehaviour() -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    provider.fail(errors.ProviderError("something"))
+    with pytest.raises(errors.Misbehaved, match=r"^key k: current_version raised ProviderError, which names no class"):
+        guard.current_version(soon())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError(f"token {CANARY} refused"),
+        ValueError(CANARY),
+        errors.NotAuthentic(CANARY),
+        TimeoutError(CANARY),
+        SystemExit(CANARY),
+    ],
+)
+@pytest.mark.parametrize("operation", ["open", "current_version", "wrap", "unwrap"])
+def test_the_text_of_an_exception_that_nobody_classified_never_appears(operation: str, error: BaseException) -> None:
+    provider = FakeProvider("k")
+    guard = guard_of(provider) if operation == "open" else opened(provider)
+    record = record_of(Wrap(SCHEME, "fake/k", "1", ROLE_ONLINE, b"blob"))
+    provider.raises[operation] = error
+    calls: dict[str, Any] = {
+        "open": lambda: guard.open(soon()),
+        "current_version": lambda: guard.current_version(soon()),
+        "wrap": lambda: guard.wrap(KEK.reveal(), CONTEXT, "1", soon()),
+        "unwrap": lambda: guard.start_unwrap(record, CONTEXT, soon()).result(5),
+    }
+    with pytest.raises(errors.Misbehaved) as caught:
+        calls[operation]()
+    assert str(caught.value).startswith(f"key k: {operation} raised {type(error).__name__}, which the adapter")
+    shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
+    assert CANARY not in shown, "not even where a traceback is logged"
+
+
+# Answers.
+
+
+@pytest.mark.parametrize("ref", [None, b"bytes", "", "x" * 513, "two words", "é", "line\n", 7])
+def test_a_ref_that_records_cannot_carry_is_refused(ref: object) -> None:
+    provider = FakeProvider("k")
+    provider.ref = ref
+    guard = guard_of(provider)
+    with pytest.raises(errors.Misbehaved, match=r"^key k: open returned a ref that is not 1 to 512"):
+        guard.open(soon())
+    assert guard.ref is None
+
+
+def test_the_longest_ref_is_taken() -> None:
+    provider = FakeProvider("k")
+    provider.ref = "x" * 512
+    assert guard_of(provider).open(soon()) == "x" * 512
+
+
+@pytest.mark.parametrize("version", [3, b"3", "x" * 65, "v 3", "ü", "3\n"])
+def test_a_version_that_records_cannot_carry_is_refused(version: object) -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    provider.current = version
+    with pytest.raises(errors.Misbehaved, match=r"^key k: a version is not"):
+        guard.current_version(soon())
+    provider.wrap_answer = lambda answer: answer._replace(version=version)  # type: ignore[arg-type]
+    with pytest.raises(errors.Misbehaved, match=r"^key k: a version is not"):
+        guard.wrap(KEK.reveal(), CONTEXT, "1", soon())
+
+
+@pytest.mark.parametrize("version", [None, "", "3", "x" * 64])
+def test_no_version_and_every_printable_one_are_taken(version: str | None) -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    provider.current = version
+    assert guard.current_version(soon()) == version
+
+
+def test_a_wrap_under_another_version_than_asked_for_is_refused() -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    provider.rotate()
+    provider.wrap_answer = lambda answer: answer._replace(version="2")
+    with pytest.raises(errors.Misbehaved, match=r"^key k: wrap used version '2', asked was '1'$"):
+        guard.wrap(KEK.reveal(), CONTEXT, "1", soon())
+    assert guard.wrap(KEK.reveal(), CONTEXT, None, soon()).version == "2"
+
+
+@pytest.mark.parametrize("blob", [b"", b"x" * 61, "text", bytearray(b"x" * 60), None])
+def test_a_blob_that_is_not_bytes_within_the_declared_limit_is_refused(blob: object) -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    provider.wrap_answer = lambda answer: answer._replace(blob=blob)  # type: ignore[arg-type]
+    with pytest.raises(errors.Misbehaved, match=r"^key k: wrap returned a blob that is not 1 to 60 bytes$"):
+        guard.wrap(KEK.reveal(), CONTEXT, "1", soon())
+
+
+def test_a_wrap_that_is_no_wrapped_is_refused() -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    provider.wrap_answer = lambda answer: tuple(answer)
+    with pytest.raises(errors.Misbehaved, match=r"^key k: wrap returned tuple instead of Wrapped$"):
+        guard.wrap(KEK.reveal(), CONTEXT, "1", soon())
+    provider.wrap_answer = lambda answer: Wrapped(answer.blob, answer.version)
+    assert guard.wrap(KEK.reveal(), CONTEXT, "1", soon()).version == "1"
+
+
+@pytest.mark.parametrize(
+    ("kek", "told"),
+    [
+        (b"x" * 31, "31 bytes instead of 32"),
+        (b"x" * 33, "33 bytes instead of 32"),
+        (b"", "0 bytes instead of 32"),
+        ("x" * 32, "str instead of bytes"),
+        (memoryview(bytes(32)), "memoryview instead of bytes"),
+        (None, "NoneType instead of bytes"),
+    ],
+)
+def test_an_unwrap_that_is_not_32_bytes_is_refused(kek: object, told: str) -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    wrap = wrapped_by(guard)
+    provider.unwrap_answer = lambda _: kek
+    with pytest.raises(errors.Misbehaved, match=rf"^key k: unwrap returned {told}$"):
+        guard.unwrap(wrap, CONTEXT, soon())
+    with pytest.raises(errors.Misbehaved, match=rf"^key k: unwrap returned {told}$"):
+        guard.start_unwrap(record_of(wrap), CONTEXT, soon()).result(5)
+
+
+# Closing.
+
+
+def test_a_closed_key_refuses_calls_as_something_that_will_pass() -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    record = record_of(wrapped_by(guard))
+    guard.close()
+    assert provider.closed == 1
+    for call in (
+        lambda: guard.start_unwrap(record, CONTEXT, soon()),
+        lambda: guard.start_open(soon()),
+        lambda: guard.current_version(soon()),
+    ):
+        with pytest.raises(errors.Unavailable, match=r"^key k: closed by a reload; try again$"):
+            call()
+
+
+def test_a_call_under_way_ends_although_its_key_is_closed(gate: threading.Event) -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    record = record_of(wrapped_by(guard))
+    provider.blocked["unwrap"] = gate
+    pending: Future[bytes | bytearray] = guard.start_unwrap(record, CONTEXT, soon())
+    until(lambda: provider.calls["unwrap"] == 1)
+    guard.close()
+    gate.set()
+    assert KEK.equals(bytes(pending.result(5)))
+
+
+def test_a_provider_that_cannot_close_stops_nobody() -> None:
+    class Clinging(FakeProvider):
+        def close(self) -> None:
+            raise RuntimeError(CANARY)
+
+    opened(Clinging("k")).close()
