@@ -113,15 +113,16 @@ class LocalProvider(Provider[LocalConfig]):
 
 def _read_key(path: Path) -> AeadKey:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without O_NONBLOCK, opening a named pipe would wait for somebody who writes to it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise KeyNotFound(
             f"{path} does not exist; restore it, or make one: (umask 077; head -c {KEY_SIZE} /dev/urandom > {path})"
         ) from None
     except OSError as exc:
         raise Unavailable(f"cannot open {path}: {exc.strerror}") from exc
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{path} is not a regular file")
         if status.st_mode & _FORBIDDEN_MODE:
@@ -129,7 +130,9 @@ def _read_key(path: Path) -> AeadKey:
                 f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, which lets others in: chmod 0600 {path}"
             )
         key = bytearray(KEY_SIZE + 1)
-        size = file.readinto(key)
+        size = os.readv(descriptor, [key])
+    finally:
+        os.close(descriptor)
     if size != KEY_SIZE:
         key[:] = bytes(len(key))
         raise ConfigError(f"{path} must hold exactly {KEY_SIZE} bytes, and holds {status.st_size}")
