@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from keystead._core import AeadKey
-from keystead.errors import NotAuthentic
+from keystead.errors import MalformedRequest, NotAuthentic
 from keystead.provider import (
     KEK_SIZE,
     Capabilities,
@@ -96,7 +96,7 @@ class LocalProvider(Provider[LocalConfig]):
     def unwrap(self, blob: bytes, context: WrapContext, version: str, deadline: float) -> bytearray:  # noqa: ARG002
         try:
             return self._key(version).open(blob, context.aad)
-        except NotAuthentic as exc:
+        except (NotAuthentic, MalformedRequest) as exc:
             raise InvalidCiphertext(f"version {version} did not wrap these {len(blob)} bytes: {exc}") from exc
 
     def close(self) -> None:
