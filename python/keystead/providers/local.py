@@ -84,13 +84,13 @@ class LocalProvider(Provider[LocalConfig]):
         self._keys = {version: _read_key(path) for version, path in self.config.files.items()}
         return self.config.name
 
-    def current_version(self, deadline: float) -> str | None:  # noqa: ARG002
+    def current_version(self, deadline: float) -> str:  # noqa: ARG002
+        if not self._keys:
+            raise Misbehaved("not open")
         return max(self._keys, key=int)
 
     def wrap(self, kek: bytes, context: WrapContext, version: str | None, deadline: float) -> Wrapped:
         used = version if version is not None else self.current_version(deadline)
-        if used is None:
-            raise Misbehaved("wrap before open")
         return Wrapped(self._key(used).seal(kek, context.aad), used)
 
     def unwrap(self, blob: bytes, context: WrapContext, version: str, deadline: float) -> bytearray:  # noqa: ARG002
@@ -107,7 +107,7 @@ class LocalProvider(Provider[LocalConfig]):
             return self._keys[version]
         except KeyError:
             raise KeyNotFound(
-                f"version {version!r} has no key file; configured are {', '.join(sorted(self._keys)) or 'none'}"
+                f"version {version!r} has no key file; configured are {', '.join(sorted(self._keys, key=int)) or 'none'}"
             ) from None
 
 
