@@ -27,8 +27,15 @@ def inspect(*, file: BinaryIO, output: str) -> None:
     data = file.read(MAX_INPUT + 1)
     if len(data) > MAX_INPUT:
         raise click.UsageError(f"more than {MAX_INPUT} bytes is nothing that Keystead writes")
+    decoded = _decode(data)
     try:
-        description = describe(_decode(data))
+        try:
+            description = describe(decoded)
+        except MalformedRequest:
+            # etcdctl --print-value-only adds a line feed to the value.
+            if not decoded.endswith(b"\n"):
+                raise
+            description = describe(decoded[:-1])
     except MalformedRequest as exc:
         click.echo(f"keystead: {exc}", err=True)
         sys.exit(1)

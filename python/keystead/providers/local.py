@@ -106,9 +106,8 @@ class LocalProvider(Provider[LocalConfig]):
         try:
             return self._keys[version]
         except KeyError:
-            raise KeyNotFound(
-                f"version {version!r} has no key file; configured are {', '.join(sorted(self._keys, key=int)) or 'none'}"
-            ) from None
+            configured = ", ".join(sorted(self._keys, key=int)) or "none"
+            raise KeyNotFound(f"version {version!r} has no key file; configured are {configured}") from None
 
 
 def _read_key(path: Path) -> AeadKey:

@@ -12,8 +12,9 @@ use crate::secret::{KekId, Keys, MAC_SIZE};
 /// The annotation that carries a record in KMS v2.
 pub const ANNOTATION: &str = "kek.keystead.dev";
 
-/// kube-apiserver refuses annotations of more than 32 KiB in names and values.
-pub const MAX_RECORD: usize = 32 * 1024 - ANNOTATION.len();
+/// The most bytes in a record. kube-apiserver refuses annotations of more than 32 KiB in names and values together;
+/// the rest is left free for the name.
+pub const MAX_RECORD: usize = 32_000;
 
 /// The most wraps in a record.
 pub const MAX_WRAPS: usize = 8;
