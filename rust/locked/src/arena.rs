@@ -281,6 +281,31 @@ mod tests {
     }
 
     #[test]
+    fn the_report_says_what_the_kernel_says() {
+        let arena = Arena::new();
+        let slot = filled(&arena, 7);
+        let flags = kernel_flags(slot.at.as_ptr().addr());
+        let report = Report { locked: flags.contains(" lo"), undumpable: flags.contains(" dd") };
+        assert_eq!(arena.report(), report, "{flags}");
+    }
+
+    /// The `VmFlags` of the mapping around an address.
+    fn kernel_flags(address: usize) -> String {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut inside = false;
+        for line in smaps.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            let parse = |end| usize::from_str_radix(end, 16).ok();
+            if let Some((Some(start), Some(end))) = range.map(|(start, end)| (parse(start), parse(end))) {
+                inside = (start..end).contains(&address);
+            } else if inside && line.starts_with("VmFlags") {
+                return line.to_owned();
+            }
+        }
+        panic!("no mapping around the address")
+    }
+
+    #[test]
     fn memory_that_the_kernel_will_not_lock_is_used_and_reported() {
         let refuse = |_| Err(io::Error::from_raw_os_error(12));
         let arena = Arena::with_protection(Protection { lock: refuse, hide: hide_chunk });

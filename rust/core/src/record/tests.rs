@@ -128,11 +128,18 @@ fn a_record_that_kube_apiserver_would_refuse_is_never_made() {
     let blob = vec![1; 4096];
     let wraps: Vec<Wrap<'_>> =
         names.iter().map(|name| Wrap { reference: name, blob: &blob, ..AWS }).collect();
-    assert!(signed(CLUSTER, &wraps[..7]).unwrap().bytes().len() < MAX_RECORD);
-    assert_eq!(
-        signed(CLUSTER, &wraps),
-        Err(Error::Malformed("the KEK record is larger than kube-apiserver stores"))
-    );
+    let small = signed(CLUSTER, &wraps[..7]).unwrap().bytes().len();
+    let last = Wrap { blob: &blob[..1], ..wraps[7] };
+    let wrap =
+        signed(CLUSTER, &[AWS, last]).unwrap().bytes().len() - signed(CLUSTER, &[AWS]).unwrap().bytes().len();
+    let rest = MAX_RECORD - small - wrap;
+    let fitting = |more| {
+        let mut wraps = wraps.clone();
+        wraps[7].blob = &blob[..1 + rest + more];
+        signed(CLUSTER, &wraps)
+    };
+    assert_eq!(fitting(0).unwrap().bytes().len(), 32_000);
+    assert_eq!(fitting(1), Err(Error::Malformed("the KEK record is larger than kube-apiserver stores")));
 }
 
 #[test]
