@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -9,6 +10,7 @@ import signal
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,19 +34,25 @@ def command() -> list[str]:
 class Plugin:
     """One `keystead serve` with its configuration file, its state directory and its log."""
 
-    def __init__(self, directory: Path, name: str = "plugin") -> None:
+    def __init__(self, directory: Path, name: str = "plugin", program: Sequence[str] = ()) -> None:
+        """Name a plugin; `program` is what to run instead of the program to test."""
         self.directory = directory / name
         self.directory.mkdir()
         self.state = self.directory / "state"
         self.file = self.directory / "keystead.yaml"
         self.http = f"127.0.0.1:{free_port()}"
-        self.child = Child(name, [*command(), "serve", "--config", self.file], directory / f"{name}.log")
+        self._log = directory / f"{name}.log"
+        self.run(program or command())
 
     def socket(self, endpoint: str = "kms") -> str:
         """Return the address of a socket in this plugin's directory, as configurations write it."""
         path = self.directory / f"{endpoint}.sock"
         assert len(str(path)) < 108, f"{path} is too long for a socket; point TMPDIR to a shorter directory"
         return f"unix://{path}"
+
+    def run(self, program: Sequence[str]) -> None:
+        """Run another program from the next start on, with the same configuration, state and log."""
+        self.child = Child(self.directory.name, [*program, "serve", "--config", self.file], self._log)
 
     def configure(self, configuration: Configuration) -> None:
         """Write the configuration file, in one step."""
@@ -96,8 +104,18 @@ class Plugin:
         """Count the calls of `v2/Status`, `v1beta1/Encrypt` and the like on all sockets since the process started."""
         service, _, name = method.partition("/")
         labels = {"grpc_service": f"{service}.KeyManagementService", "grpc_method": name, "grpc_code": code}
+        return self.metric("grpc_server_handled_total", **labels)
+
+    def metric(self, name: str, **labels: str) -> int:
+        """Return the sum of a metric's samples that carry these labels; 0 if there is none."""
         with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=5) as answer:
-            return int(total(answer.read().decode(), "grpc_server_handled_total", **labels))
+            return int(total(answer.read().decode(), name, **labels))
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Return the events of this name in the log, over all starts of the process."""
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return [event for event in found if event["event"] == name]
 
     def stop(self) -> None:
         self.child.terminate()

@@ -47,6 +47,12 @@ class Child:
             code = self._process.returncode if self._process else None
             raise AssertionError(f"{self.name} is not running (exit code {code}); its log ends:\n{self.tail()}")
 
+    def wait(self, timeout: float) -> int:
+        """Wait for the process to end by itself, and return its exit code."""
+        until(lambda: not self.running, timeout, f"{self.name} ends by itself")
+        assert self._process is not None
+        return self._process.returncode
+
     def signal(self, number: signal.Signals) -> None:
         self.require_running()
         os.kill(self.pid, number)

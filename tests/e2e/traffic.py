@@ -18,16 +18,19 @@ Contents = dict[str, dict[str, str]]
 class Traffic:
     """Threads that each GET and replace their own share of the Secrets, from `__enter__` to `__exit__`.
 
-    Each waits `pause` seconds after a read and a write.
+    Each waits `pause` seconds after a read and a write. Where a `reader` is given, reads go through that apiserver.
     `contents` follows what they write. A call that fails, or answers another content than was written last, is kept
     in `failures`.
     """
 
-    def __init__(self, kube: Kube, contents: Contents, clients: int = 4, pause: float = 0) -> None:
+    def __init__(
+        self, kube: Kube, contents: Contents, clients: int = 4, pause: float = 0, reader: Kube | None = None
+    ) -> None:
         self.reads = 0
         self.writes = 0
         self.failures: list[str] = []
         self._kube = kube
+        self._reader = reader or kube
         self._contents = contents
         self._pause = pause
         self._over = threading.Event()
@@ -62,7 +65,7 @@ class Traffic:
                 self.failures.append(f"{path}: {failure!r}")
 
     def _read(self, path: str) -> None:
-        found = content_of(self._kube.get(path))
+        found = content_of(self._reader.get(path))
         if found != self._contents[path]:
             self.failures.append(f"{path}: {found} instead of {self._contents[path]}")
         with self._count:
