@@ -41,7 +41,9 @@ class StateDir:
 
         Raises `OSError`, and `StateAhead` if another process has written a higher epoch.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.path.is_dir():
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync_directory(self.path.parent)
         with self._locked():
             with contextlib.suppress(errors.MalformedRequest):
                 present = self.read()
@@ -56,20 +58,13 @@ class StateDir:
             finally:
                 os.close(descriptor)
             temporary.replace(self._current)
-            self._sync_directory()
+            _sync_directory(self.path)
 
     def set_aside(self) -> Path:
         """Rename a file that cannot be parsed, so that it can be looked at and is not written over."""
         aside = self.path / "current.unreadable"
         self._current.replace(aside)
         return aside
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -88,6 +83,14 @@ class StateAhead(errors.KeysteadError):
     def key_id(self) -> str:
         """The key_id on disk."""
         return str(self.args[0])
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
