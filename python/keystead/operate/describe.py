@@ -54,10 +54,9 @@ def describe_record(encoded: bytes, key_id: str) -> tuple[tuple[str, str], ...]:
 
 
 def _record_facts(record: Record, key_id: str | None = None) -> tuple[tuple[str, str], ...]:
-    created = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="seconds")
     facts = [
         ("record", f"{len(record.encoded)} bytes, format 1, XAES-256-GCM"),
-        ("local KEK", f"{record.kek_id.hex()} made {created}"),
+        ("local KEK", f"{record.kek_id.hex()} made {_time(record.created)}"),
         ("cluster", record.cluster or "(none)"),
     ]
     for wrap in record.wraps:
@@ -74,6 +73,14 @@ def _record_facts(record: Record, key_id: str | None = None) -> tuple[tuple[str,
     return tuple(facts)
 
 
+def _time(created: int) -> str:
+    try:
+        return datetime.fromtimestamp(created, UTC).isoformat(timespec="seconds")
+    except ValueError:
+        # Whoever can write to etcd can write this; Python's calendar ends with the year 9999.
+        return f"{created} seconds after 1970"
+
+
 def _seed_facts(seed: Seed) -> tuple[tuple[str, str], ...]:
     return (("seals", f"{seed.plaintext_size} bytes"), ("local KEK", seed.kek_id.hex()))
 
@@ -83,13 +90,19 @@ def _v1_facts(data: bytes) -> tuple[tuple[str, str], ...]:
     return (("seals", f"{cipher.seed.plaintext_size} bytes"), *_record_facts(cipher.record, cipher.key_id))
 
 
+def _split_provider(rest: bytes) -> tuple[str, bytes]:
+    name, separator, body = rest.partition(b":")
+    if not separator:
+        raise errors.MalformedRequest("the value ends before the name of its provider does")
+    return name.decode(errors="replace"), body
+
+
 def _describe_v2_value(data: bytes) -> Description:
     from google.protobuf.message import DecodeError
 
     from keystead._proto.etcd import encrypted_object_pb2
 
-    name, _, body = data[len(V2_PREFIX) :].partition(b":")
-    provider = name.decode(errors="replace")
+    provider, body = _split_provider(data[len(V2_PREFIX) :])
     stored = encrypted_object_pb2.EncryptedObject()
     try:
         stored.ParseFromString(body)
@@ -107,13 +120,13 @@ def _describe_v2_value(data: bytes) -> Description:
 
 
 def _describe_v1_value(data: bytes) -> Description:
-    name, _, body = data[len(V1_PREFIX) :].partition(b":")
+    provider, body = _split_provider(data[len(V1_PREFIX) :])
     size = int.from_bytes(body[:2])
     cipher = body[2 : 2 + size]
     if len(cipher) != size or size == 0:
         raise errors.MalformedRequest("the value ends before its wrapped key does")
     facts: tuple[tuple[str, str], ...] = (
-        ("provider name", name.decode(errors="replace")),
+        ("provider name", provider),
         ("payload", f"{len(body) - 2 - size} bytes"),
     )
     if not cipher.startswith(b"KS1"):
