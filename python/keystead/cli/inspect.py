@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 import click
 
+from keystead.cli.terminal import printable
+
 MAX_INPUT = 4 * 1024 * 1024
 
 
@@ -37,7 +39,7 @@ def inspect(*, file: BinaryIO, output: str) -> None:
                 raise
             description = describe(decoded[:-1])
     except MalformedRequest as exc:
-        click.echo(f"keystead: {exc}", err=True)
+        click.echo(f"keystead: {printable(str(exc))}", err=True)
         sys.exit(1)
     if output == "json":
         facts = [{"label": label, "value": text} for label, text in description.facts]
@@ -45,7 +47,7 @@ def inspect(*, file: BinaryIO, output: str) -> None:
         return
     click.echo(description.kind)
     for label, text in description.facts:
-        click.echo(f"  {label:14}{text}")
+        click.echo(f"  {label:14}{printable(text)}")
 
 
 def _decode(data: bytes) -> bytes:

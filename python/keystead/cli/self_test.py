@@ -8,6 +8,8 @@ from dataclasses import asdict
 
 import click
 
+from keystead.cli.terminal import printable
+
 CHECK_FAILED = 1
 COULD_NOT_FIND_OUT = 3
 
@@ -34,7 +36,8 @@ def self_test(*, endpoint: str, api: str, timeout: float, output: str) -> None:
         for step in test.run_v2() if api == "v2" else test.run_v1():
             steps.append(step)
             if output == "text":
-                click.echo(f"{'ok  ' if step.ok else 'FAIL'}  {step.name:12}{step.seconds * 1000:8.1f} ms  {step.seen}")
+                mark = "ok  " if step.ok else "FAIL"
+                click.echo(f"{mark}  {step.name:12}{step.seconds * 1000:8.1f} ms  {printable(step.seen)}")
     except Unreachable as exc:
         failure = COULD_NOT_FIND_OUT, str(exc)
     except CallFailed as exc:
@@ -49,7 +52,7 @@ def self_test(*, endpoint: str, api: str, timeout: float, output: str) -> None:
         if test.sealed is not None and ok:
             _explain(test.sealed.annotations.get("kek.keystead.dev"), test.sealed.key_id)
         if failure is not None:
-            click.echo(f"FAIL  {failure[1]}")
+            click.echo(f"FAIL  {printable(failure[1])}")
     sys.exit(0 if ok else failure[0] if failure else CHECK_FAILED)
 
 
@@ -60,4 +63,4 @@ def _explain(record: bytes | None, key_id: str) -> None:
         return
     click.echo("\nWhat the API server will store beside each object, in clear:")
     for label, text in describe_record(record, key_id):
-        click.echo(f"  {label:14}{text}")
+        click.echo(f"  {label:14}{printable(text)}")
