@@ -13,8 +13,10 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from keystead._core import ANNOTATION, Record
 from keystead._proto.v1beta1 import api_pb2 as v1
 from keystead._proto.v2 import api_pb2 as v2
+from keystead.errors import MalformedRequest
 
 MAX_KEY_ID = 1024
 MAX_CIPHERTEXT = 1024
@@ -151,6 +153,11 @@ def _encrypt_problems(sealed: v2.EncryptResponse, status_key_id: str) -> Iterato
     size = sum(len(key.encode()) + len(value) for key, value in sealed.annotations.items())
     if size > MAX_ANNOTATIONS:
         yield f"annotations have {size} bytes, more than {MAX_ANNOTATIONS}"
+    if ANNOTATION in sealed.annotations:
+        try:
+            Record.parse(sealed.annotations[ANNOTATION])
+        except MalformedRequest as exc:
+            yield f"annotation {ANNOTATION!r}: {exc}"
 
 
 def _step(name: str, problems: list[str], seen: str, seconds: float) -> Step:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -30,15 +31,12 @@ V1_REQUEST = v1.EncryptRequest(version="v1beta1", plain=bytes(32)).SerializeToSt
 V1_CIPHER = v1.EncryptResponse.FromString(WRITE.encrypt_v1(V1_REQUEST)).cipher
 
 
-def stored_v2(**changes: object) -> bytes:
+def stored_v2(key_id: str = SEALED.key_id, annotations: Mapping[str, bytes] = SEALED.annotations) -> bytes:
     """A value as kube-apiserver puts it into etcd."""
-    fields: dict[str, object] = {
-        "encrypted_data": bytes(60),
-        "key_id": SEALED.key_id,
-        "encrypted_dek_source": SEALED.ciphertext,
-        "annotations": dict(SEALED.annotations),
-    }
-    return b"k8s:enc:kms:v2:keystead:" + encrypted_object_pb2.EncryptedObject(**(fields | changes)).SerializeToString()
+    stored = encrypted_object_pb2.EncryptedObject(
+        encrypted_data=bytes(60), key_id=key_id, encrypted_dek_source=SEALED.ciphertext, annotations=annotations
+    )
+    return b"k8s:enc:kms:v2:keystead:" + stored.SerializeToString()
 
 
 V1_VALUE = b"k8s:enc:kms:v1:old:" + len(V1_CIPHER).to_bytes(2) + V1_CIPHER + bytes(50)
