@@ -144,32 +144,41 @@ def _answers(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, tls: tuple[Path, Path, Path] | None = None) -> Iterator[Bao]:
-    """Run a server that is not initialised; `tls` is its certificate, its key and the CA of both sides."""
-    bao, port = binary(), free_port()
-    scheme, lines = "http", "tls_disable = true"
-    if tls is not None:
-        scheme, lines = "https", f'tls_cert_file = "{tls[0]}"\n  tls_key_file = "{tls[1]}"'
-    configuration = directory / "bao.hcl"
-    configuration.write_text(
-        f'storage "inmem" {{}}\nlistener "tcp" {{\n  address = "127.0.0.1:{port}"\n  {lines}\n}}\n'
-        f'api_addr = "{scheme}://127.0.0.1:{port}"\n'
-    )
+def running(directory: Path, configuration: str, address: str, ca_file: Path | None = None) -> Iterator[Bao]:
+    """Run a server process until the end of the block."""
+    bao = binary()
+    (directory / "bao.hcl").write_text(configuration)
     log_file = directory / "bao.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [bao, "server", f"-config={configuration}"],
+            [bao, "server", f"-config={directory / 'bao.hcl'}"],
             stdout=log,
             stderr=subprocess.STDOUT,
             env={"HOME": str(directory), "PATH": os.environ["PATH"]},
         )
-    server = Bao(process, f"{scheme}://127.0.0.1:{port}", log_file, tls[2] if tls is not None else None)
+    server = Bao(process, address, log_file, ca_file)
     try:
         ends = time.monotonic() + START_SECONDS
-        while not _answers(server.address):
+        while not _answers(address):
             assert process.poll() is None, log_file.read_text()
             assert time.monotonic() < ends, log_file.read_text()
             time.sleep(0.02)
         yield server
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def serving(directory: Path, tls: tuple[Path, Path, Path] | None = None) -> Iterator[Bao]:
+    """Run a server that is not initialised; `tls` is its certificate, its key and the CA of both sides."""
+    port = free_port()
+    scheme, lines = "http", "tls_disable = true"
+    if tls is not None:
+        scheme, lines = "https", f'tls_cert_file = "{tls[0]}"\n  tls_key_file = "{tls[1]}"'
+    configuration = (
+        f'storage "inmem" {{}}\nlistener "tcp" {{\n  address = "127.0.0.1:{port}"\n  {lines}\n}}\n'
+        f'api_addr = "{scheme}://127.0.0.1:{port}"\n'
+    )
+    ca_file = tls[2] if tls is not None else None
+    with running(directory, configuration, f"{scheme}://127.0.0.1:{port}", ca_file) as server:
+        yield server

@@ -74,49 +74,52 @@ class TlsConfig(_Section):
         return self
 
 
+METHOD = "How to get a token: from a file, or by a login. kubernetes is not for the cluster that reviews the login."
+
+
+class _Login(_Section):
+    mount: Mount | None = Field(
+        default=None, description="Path of the auth method, without auth/; the method's name unless set."
+    )
+
+
 class TokenAuth(_Section):
     """A token from a file that something else keeps fresh, such as an agent."""
 
-    method: Literal["token"] = Field(description="Take the token from a file.")
+    method: Literal["token"] = Field(description=METHOD)
     tokenFile: File = Field(description="File that holds the token. Read again at each renewal and when it is refused.")
 
 
-class AppRoleAuth(_Section):
+class AppRoleAuth(_Login):
     """Login with a role ID and a secret ID."""
 
-    method: Literal["approle"] = Field(description="Log in with AppRole.")
-    mount: Mount = Field(default="approle", description="Path of the auth method, without auth/.")
+    method: Literal["approle"] = Field(description=METHOD)
     roleIDFile: File = Field(description="File that holds the role ID. Read at each login.")
     secretIDFile: File = Field(description="File that holds the secret ID. Read at each login.")
 
 
-class JwtAuth(_Section):
+class JwtAuth(_Login):
     """Login with a JWT that the server checks against keys of its own configuration."""
 
-    method: Literal["jwt"] = Field(description="Log in with a JWT from a file.")
-    mount: Mount = Field(default="jwt", description="Path of the auth method, without auth/.")
-    role: Role = Field(description="Role to log in as.")
+    method: Literal["jwt"] = Field(description=METHOD)
+    role: Role = Field(description="Role to log in as. For cert the name of a certificate role, and optional.")
     jwtFile: File = Field(description="File that holds the JWT. Read at each login.")
 
 
-class CertAuth(_Section):
+class CertAuth(_Login):
     """Login with the client certificate of the connection."""
 
-    method: Literal["cert"] = Field(description="Log in with tls.certFile and tls.keyFile.")
-    mount: Mount = Field(default="cert", description="Path of the auth method, without auth/.")
+    method: Literal["cert"] = Field(description=METHOD)
     role: Role | None = Field(
         default=None, description="Name of the certificate role; without it the server tries all of them."
     )
 
 
-class KubernetesAuth(_Section):
+class KubernetesAuth(_Login):
     """Login with a service account's token, which the server has reviewed by a kube-apiserver."""
 
-    method: Literal["kubernetes"] = Field(
-        description="Log in with a service account. Not for a key that the reviewing cluster itself needs to start."
-    )
-    mount: Mount = Field(default="kubernetes", description="Path of the auth method, without auth/.")
-    role: Role = Field(description="Role to log in as.")
+    method: Literal["kubernetes"] = Field(description=METHOD)
+    role: Role = Field(description="Role to log in as. For cert the name of a certificate role, and optional.")
     jwtFile: File = Field(
         default=Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
         description="File that holds the service account's token. Read at each login.",

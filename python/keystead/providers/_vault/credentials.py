@@ -189,7 +189,7 @@ class Credentials:
         now = self._clock()
         if isinstance(self._auth, CertAuth):
             self._server.forget_connections()
-        path = f"auth/{self._auth.mount}/login"
+        path = f"auth/{self._auth.mount or self._auth.method}/login"
         answer = self._server.request("POST", path, deadline, body=_login(self._auth))
         error = refusal(answer)
         if isinstance(error, Throttled):
