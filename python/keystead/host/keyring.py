@@ -169,8 +169,12 @@ def fetch(store: KekStore, record: Record, members: Members, deadline: float) ->
     pending: set[Future[bytes | bytearray]] = set()
     while waiting_members or pending:
         if waiting_members:
-            # A key that a reload has just closed raises here, and counts as one that failed.
-            pending.add(waiting_members.pop(0).start_unwrap(record, context, deadline))
+            try:
+                pending.add(waiting_members.pop(0).start_unwrap(record, context, deadline))
+            except errors.Unavailable as exc:
+                # A key that a reload has just closed counts as one that failed.
+                failures.append(exc)
+                continue
         patience = HEDGE_DELAY if waiting_members else max(0.0, deadline - time.monotonic())
         done, pending = wait(pending, timeout=patience, return_when=FIRST_COMPLETED)
         for future in done:
