@@ -114,9 +114,13 @@ class Keyring:
             if flight is None:
                 if len(self._flights) >= FLIGHT_LIMIT:
                     raise errors.Overloaded(f"{FLIGHT_LIMIT} records wait for a remote KMS already; try again")
-                flight = _Flight(record, self._clock() + self._unwrap_timeout)
+                flight = _Flight(record, time.monotonic() + self._unwrap_timeout)
+                try:
+                    self._pool.submit(self._fly, flight, self._members)
+                except RuntimeError:
+                    raise errors.Unavailable("this endpoint is closing; try again") from None
+                # The flight's own end waits for this lock.
                 self._flights[record.digest] = flight
-                self._pool.submit(self._fly, flight, self._members)
             self._waiting += 1
             return flight
 
