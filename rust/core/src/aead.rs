@@ -21,6 +21,9 @@ pub const OVERHEAD: usize = NONCE_SIZE + TAG_SIZE;
 
 const FAULT: Error =
     Error::Unsafe("the cipher of the cryptographic library failed: this process must not write");
+const NOT_AUTHENTIC: Error = Error::NotAuthentic(
+    "the ciphertext does not authenticate: it was changed, or sealed for another key_id, KMS version or key",
+);
 const NO_RANDOMNESS: Error =
     Error::Unsafe("the operating system gives no randomness: nothing can be encrypted");
 
@@ -79,7 +82,7 @@ pub(crate) fn open(
     let (inner, inner_nonce) = derive(key, nonce)?;
     inner.open_separate_gather(inner_nonce, Aad::from(aad), ciphertext, tag, out).map_err(|_| {
         out.zeroize();
-        Error::NotAuthentic("the ciphertext does not authenticate: it was changed, or belongs to another key_id or KMS version")
+        NOT_AUTHENTIC
     })
 }
 
