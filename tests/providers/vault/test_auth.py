@@ -293,7 +293,7 @@ def test_tokens_that_end_every_few_seconds_fail_no_call(bao: Bao, make: Make, tm
     for thread in threads:
         thread.join(60)
     assert not failures
-    assert calls > 100
+    assert calls > 50
     # 20 seconds of at most 5: at least 4 tokens, and far fewer than calls.
     assert 4 <= len(tokens) <= 20
 
@@ -356,21 +356,21 @@ def test_a_token_file_that_is_replaced_is_used_after_half_the_life_of_the_old_to
     bao: Bao, make: Make, tmp_path: Path
 ) -> None:
     key = bao.key("next-token")
-    old, new = bao.make_token(key, ttl="2s"), bao.make_token(key)
+    old, new = bao.make_token(key, ttl="6s"), bao.make_token(key)
     provider = make(bao, key, token=old)
     provider.open(soon())
     (tmp_path / "token").write_text(new)
     works(provider)
     assert _token(provider) == old
-    time.sleep(1.1)
+    time.sleep(3.1)
     works(provider)
     assert _token(provider) == new
 
 
 def test_a_token_from_a_file_is_renewed_while_it_can_be(bao: Bao, make: Make) -> None:
     key = bao.key("periodic")
-    provider = make(bao, key, token=bao.make_token(key, period="2s"))
+    provider = make(bao, key, token=bao.make_token(key, period="4s"))
     provider.open(soon())
     for _ in range(4):
-        time.sleep(1.1)
+        time.sleep(1.4)
         works(provider)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
 from keystead import registry
-from keystead.provider import Provider
+from keystead.provider import ConfigError, Provider
 from keystead.providers._vault import config as module
 from keystead.providers._vault.config import VaultTransitConfig
 from keystead.providers.vault_transit import VaultTransitProvider
@@ -114,6 +115,14 @@ def test_the_sdk_is_not_imported_before_a_key_is_opened() -> None:
         "assert not {'hvac', 'requests', 'urllib3'} & set(sys.modules), 'the SDK was imported'"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_without_the_sdk_opening_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hvac", None)
+    monkeypatch.setitem(sys.modules, "hvac.adapters", None)
+    monkeypatch.delitem(sys.modules, "keystead.providers._vault.http", raising=False)
+    with pytest.raises(ConfigError, match=r"is not installed: install keystead\[vault\]"):
+        VaultTransitProvider(parsed()).open(time.monotonic() + 1)
 
 
 def test_the_provider_is_found_by_its_entry_point_and_follows_the_interface() -> None:

@@ -23,6 +23,7 @@ class FakeServer:
     ttl: int = 100
     renewed_ttl: int | None = None
     renewable: bool = True
+    expire_time: str | None = None
     down: set[str] = field(default_factory=set)
     denied: set[str] = field(default_factory=set)
     """Tokens that the policy keeps from the operation."""
@@ -55,7 +56,8 @@ class FakeServer:
             case "renew-self":
                 return self._granted(path, str(token), self.ttl if self.renewed_ttl is None else self.renewed_ttl)
             case "lookup-self":
-                return Answer(path, 200, {"data": {"ttl": self.ttl, "renewable": self.renewable}}, "")
+                about = {"ttl": self.ttl, "renewable": self.renewable, "expire_time": self.expire_time}
+                return Answer(path, 200, {"data": about}, "")
         return Answer(path, 200, {"data": {}}, "")
 
     def _granted(self, path: str, token: str, ttl: int) -> Answer:
@@ -227,6 +229,15 @@ def test_a_token_file_that_is_gone_does_not_keep_the_token_from_being_renewed(tm
     idle.now += 51
     assert idle.operate() == ["operate first", "lookup-self second"]
     assert idle.operate() == ["operate second"]
+
+
+def test_a_token_with_less_than_a_second_left_is_not_taken_for_one_without_an_end(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("last")
+    server = FakeServer(ttl=0, expire_time="2026-01-01T00:00:00Z", renewed_ttl=100)
+    auth = TokenAuth(method="token", tokenFile=tmp_path / "token")
+    idle = Case(server, Credentials(auth, server, lambda: idle.now))
+    assert idle.operate() == ["lookup-self last", "operate last", "renew-self last"]
+    assert idle.operate() == ["operate last"]
 
 
 def test_a_token_shows_in_no_representation(case: Case) -> None:

@@ -113,7 +113,7 @@ def test_a_server_that_drips_costs_no_more_than_the_deadline(make: Make, chunks:
         start = time.monotonic()
         with pytest.raises(Unavailable, match=r"no complete answer within 0\.[56] s"):
             provider.unwrap(BLOB, CONTEXT, "1", soon(0.6))
-        assert time.monotonic() - start < 0.9
+        assert time.monotonic() - start < 1.5
 
 
 def test_an_endless_answer_is_cut(make: Make) -> None:

@@ -60,7 +60,7 @@ def test_a_stopped_server_costs_no_more_than_the_deadline(tmp_path: Path, make: 
         provider.open(soon())
         blob = provider.wrap(KEK, CONTEXT, None, soon()).blob
         os.kill(bao.process.pid, signal.SIGSTOP)
-        with within(0.9), pytest.raises(Unavailable, match=r"no complete answer within 0\.[45] s"):
+        with within(1.5), pytest.raises(Unavailable, match=r"no complete answer within 0\.[45] s"):
             provider.unwrap(blob, CONTEXT, "1", soon(0.5))
         os.kill(bao.process.pid, signal.SIGCONT)
         assert provider.unwrap(blob, CONTEXT, "1", soon()) == KEK
@@ -80,18 +80,25 @@ def test_the_next_address_is_asked_when_one_hangs_or_is_gone_and_stays_in_use(
             bao.address,
         ]
         provider = make(bao, key, token=bao.make_token(key), addresses=addresses)
-        with within(2.9):
+        with within(4):
             provider.open(soon(3))
         with within(1):
             for _ in range(10):
                 provider.current_version(soon(3))
 
 
+def test_a_tls_handshake_that_is_not_answered_costs_no_more_than_the_deadline(make: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        provider = make(None, token="t", addresses=[f"https://127.0.0.1:{silent.getsockname()[1]}"])
+        with within(1.2), pytest.raises(Unavailable, match=r"no (connection|complete answer) within"):
+            provider.open(soon(0.5))
+
+
 def test_an_expired_deadline_asks_nobody(bao: Bao, make: Make) -> None:
     key = bao.key("late")
     provider = make(bao, key, token=bao.make_token(key))
     provider.open(soon())
-    with within(0.2), pytest.raises(Unavailable, match="no time left to ask"):
+    with within(1), pytest.raises(Unavailable, match="no time left to ask"):
         provider.wrap(KEK, CONTEXT, None, time.monotonic())
 
 

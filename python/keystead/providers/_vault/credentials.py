@@ -168,7 +168,7 @@ class Credentials:
             raise error
         if error is not None:
             return self._new_lease(lease, deadline)
-        renewed = replace(self._granted(answer, now), first_ttl=lease.first_ttl)
+        renewed = replace(self._granted(answer, now, ends=True), first_ttl=lease.first_ttl)
         # Near its maximum the server grants less and less: time for a new one.
         if renewed.ttl >= lease.first_ttl / 3 or isinstance(self._auth, TokenAuth):
             return renewed
@@ -196,7 +196,7 @@ class Credentials:
             raise error
         if error is not None:
             raise Unauthenticated(f"login by {self._auth.method}: {error}")
-        return self._granted(answer, now)
+        return self._granted(answer, now, ends=False)
 
     def _from_file(self, file: Path, stale: Lease | None, deadline: float) -> Lease:
         now = self._clock()
@@ -204,7 +204,7 @@ class Credentials:
         answer = self._lookup(token, deadline)
         if answer.ok:
             about = answer.section("data")
-            ttl = _seconds(about.get("ttl"), answer)
+            ttl = _seconds(about.get("ttl"), answer, ends=about.get("expire_time") is not None)
             return Lease(token, now, ttl, ttl, renewable=about.get("renewable") is True)
         if stale is None or stale.token != token:
             # It may be alive and only not allowed to look itself up; the call that follows will tell.
@@ -220,22 +220,22 @@ class Credentials:
             return answer
         raise error
 
-    def _granted(self, answer: Answer, since: float) -> Lease:
+    def _granted(self, answer: Answer, since: float, *, ends: bool) -> Lease:
         auth = answer.section("auth")
         token = auth.get("client_token")
         if not isinstance(token, str) or not _is_secret(token):
             if auth.get("mfa_requirement"):
                 raise Unauthenticated(f"{answer.request}: the login asks for a second factor, which a service has not")
             raise answer.misbehaved("without a token")
-        ttl = _seconds(auth.get("lease_duration"), answer)
+        ttl = _seconds(auth.get("lease_duration"), answer, ends=ends)
         return Lease(token, since, ttl, ttl, renewable=auth.get("renewable") is True)
 
 
-def _seconds(value: object, answer: Answer) -> float:
-    """Return the seconds that a token lives; the server says 0 for one that does not end."""
+def _seconds(value: object, answer: Answer, *, ends: bool) -> float:
+    """Return the seconds that a token lives. 0 is less than one for a token that is known to end, else for ever."""
     if type(value) is not int or value < 0:
         raise answer.misbehaved("without the token's time to live")
-    return float(value) if value else math.inf
+    return float(value) if value or ends else math.inf
 
 
 def _login(auth: AppRoleAuth | JwtAuth | CertAuth | KubernetesAuth) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -28,7 +29,8 @@ from keystead.providers._vault.answers import Answer, refusal, scrub
 from keystead.providers._vault.config import TlsConfig, origin
 
 CONNECT_SECONDS = 1.0
-POOL_SIZE = 16
+POOL_SIZE = 20
+"""Connections that are kept open to each server: a few more than the calls that the host makes at once."""
 MAX_ANSWER = 1 << 20
 """Bytes of an answer with its headers; a real one has less than 10 000."""
 SECRET_FIELDS = frozenset({"plaintext", "ciphertext", "associated_data", "role_id", "secret_id", "jwt"})
@@ -229,20 +231,28 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_BoundedReader(sock, math.inf if seconds is None else seconds))
 
 
-class _PlainConnection(HTTPConnection):
+class _BoundedConnection(HTTPConnection):
     response_class = _Response
 
+    def _new_conn(self) -> socket.socket:
+        """Leave to the TLS handshake what connecting has left of the time, instead of the whole time again."""
+        seconds, start = self.timeout, time.monotonic()
+        sock = super()._new_conn()
+        if isinstance(seconds, int | float):
+            sock.settimeout(max(0.001, start + seconds - time.monotonic()))
+        return sock
 
-class _TlsConnection(HTTPSConnection):
-    response_class = _Response
+
+class _BoundedTlsConnection(_BoundedConnection, HTTPSConnection):
+    pass
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection
+    ConnectionCls = _BoundedConnection
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    ConnectionCls = _BoundedTlsConnection
 
 
 def _reason(exc: BaseException, seconds: float) -> str:
