@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -50,7 +51,7 @@ def slow(directory: Path) -> Iterator[Slow]:
 
 
 class Prober(threading.Thread):
-    """Calls Status and a Decrypt of a KEK in memory every 20 ms, on the connection that all others use."""
+    """Calls Status and a Decrypt of a KEK in memory all the time, on the connection that all others use."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ class Prober(threading.Thread):
         self.failed: list[str] = []
 
     def run(self) -> None:
-        while not self._enough.wait(0.02):
+        while not self._enough.wait(0.005):
             self._time(self.status, lambda: self._client.status().healthz == "ok")
             self._time(self.decrypt, lambda: self._client.decrypt(self._hot) == SEED)
 
@@ -84,22 +85,30 @@ def percentile(times: list[float], share: float) -> float:
     return sorted(times)[min(len(times) - 1, int(len(times) * share))]
 
 
+def cpu_seconds(process: Process) -> float:
+    """CPU time of the process so far."""
+    fields = Path(f"/proc/{process.popen.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def flood(plugin: Slow, sealed: list[Sealed], what: str) -> tuple[Counter[str], Prober]:
     """Start a Decrypt of each, probe until all have ended, and print what was seen."""
     prober = Prober(plugin.client)
     prober.start()
+    spent = cpu_seconds(plugin.process)
     started = time.perf_counter()
     calls = [plugin.client.start(DECRYPT, decrypt_request(one)) for one in sealed]
     for call in calls:
         call.exception()  # Waits until it has ended.
     seconds = time.perf_counter() - started
     prober.stop()
+    spent = cpu_seconds(plugin.process) - spent
     codes = Counter(call.code().name for call in calls)
     print(
         f"\n{what}: {len(sealed)} cold Decrypts in {seconds:.2f} s: {dict(codes)}; Status"
         f" p50 {percentile(prober.status, 0.5) * 1e3:.1f} p99 {percentile(prober.status, 0.99) * 1e3:.1f} ms"
         f" of {len(prober.status)}, hot Decrypt p99 {percentile(prober.decrypt, 0.99) * 1e3:.1f} ms,"
-        f" failed {len(prober.failed)}"
+        f" failed {len(prober.failed)}; the plugin used {spent:.2f} s of CPU"
     )
     return codes, prober
 
@@ -120,14 +129,13 @@ def test_status_and_hot_decrypts_do_not_wait_for_decrypts_of_one_cold_record(slo
 def test_status_and_hot_decrypts_do_not_wait_for_decrypts_of_many_cold_records(slow: Slow, count: int) -> None:
     for _ in range(ATTEMPTS):
         codes, prober = flood(slow, seal_cold(slow.peer, count), "distinct records")
-        # 16 unwraps at a time, 2 s each: the others are asked to try again.
-        assert set(codes) == {"OK", "UNAVAILABLE"}
-        assert codes["OK"] >= 16
         assert prober.failed == []
-        if percentile(prober.status, 0.99) < STATUS_P99:
+        # 16 unwraps at a time, 2 s each: the others are asked to try again.
+        in_time = codes.keys() == {"OK", "UNAVAILABLE"} and codes["OK"] >= 16
+        if in_time and percentile(prober.status, 0.99) < STATUS_P99:
             return
         time.sleep(10)  # Until the flights of this attempt have given up.
-    pytest.fail("Status was slow each time")
+    pytest.fail("Status or the answers were slow each time")
 
 
 def test_beyond_the_limit_of_waiting_decrypts_a_call_is_told_at_once_to_try_again(slow: Slow) -> None:
