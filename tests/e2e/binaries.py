@@ -29,9 +29,14 @@ class Binaries:
         return self.directory / "etcd"
 
     @property
+    def minor(self) -> int:
+        """36 for v1.36.3."""
+        return int(self.version.split(".")[1])
+
+    @property
     def decoders(self) -> int:
         """How many workers fill a watch cache: each asks the plugin for a seed that is new to it."""
-        return 10 if int(self.version.split(".")[1]) >= 37 else 1
+        return 10 if self.minor >= 37 else 1
 
     @property
     def missing(self) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import ssl
 import subprocess
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,22 @@ class Kubectl:
 
     def __call__(self, *arguments: str, given: str | None = None) -> str:
         """Run to the end and return what was printed; `given` is standard input."""
-        done = subprocess.run(
+        done = self._run(arguments, given)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.returncode}: {done.stderr[-2000:]}"
+        return done.stdout
+
+    def refusal(self, *arguments: str) -> str:
+        """Run what must fail, and return what its user sees of the reason."""
+        done = self._run(arguments)
+        assert done.returncode != 0, f"kubectl {' '.join(arguments)} did it: {done.stdout[-2000:]}"
+        return done.stderr
+
+    def migrate(self, resource: str) -> int:
+        """Write every object of a resource anew, as the Kubernetes documentation tells operators to; count them."""
+        return len(self("replace", "-f", "-", given=self("get", resource, "-A", "-o", "json")).splitlines())
+
+    def _run(self, arguments: Sequence[str], given: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [*self._command, *arguments],
             input=given,
             capture_output=True,
@@ -117,9 +133,3 @@ class Kubectl:
             env=self._env,
             check=False,
         )
-        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.returncode}: {done.stderr[-2000:]}"
-        return done.stdout
-
-    def migrate(self, resource: str) -> int:
-        """Write every object of a resource anew, as the Kubernetes documentation tells operators to; count them."""
-        return len(self("replace", "-f", "-", given=self("get", resource, "-A", "-o", "json")).splitlines())
