@@ -88,7 +88,7 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
         if version is not None:
             body["key_version"] = _number(version)
         try:
-            answer = self._call("POST", f"{self.config.mount}/encrypt/{self.config.transitKey}", deadline, body)
+            answer = self._call("encrypt", deadline, body)
         except KeyDisabled as exc:
             raise self._unusable(version or "latest", exc, deadline) from None
         _distrust_warnings(answer)
@@ -105,7 +105,7 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
             raise InvalidCiphertext(f"these {len(blob)} bytes are not what version {version} of a transit key wrapped")
         body = {"ciphertext": match[0], "associated_data": _text(context.aad)}
         try:
-            answer = self._call("POST", f"{self.config.mount}/decrypt/{self.config.transitKey}", deadline, body)
+            answer = self._call("decrypt", deadline, body)
         except KeyDisabled as exc:
             raise self._unusable(version, exc, deadline) from None
         _distrust_warnings(answer)
@@ -122,11 +122,15 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
         if transport is not None:
             transport.close()
 
-    def _call(self, method: str, path: str, deadline: float, body: Mapping[str, Any] | None = None) -> Answer:
+    def _call(self, operation: str, deadline: float, body: Mapping[str, Any] | None = None) -> Answer:
+        """Do `encrypt` or `decrypt` with a body, or read `keys`, which a policy need not allow."""
         credentials = self._credentials
         if credentials is None:
             raise Unavailable("not open")
-        return credentials.request(method, path, deadline, body)
+        path = f"{self.config.mount}/{operation}/{self.config.transitKey}"
+        if body is None:
+            return credentials.request("GET", path, deadline, optional=True)
+        return credentials.request("POST", path, deadline, body=body)
 
     def _key(self, deadline: float) -> Mapping[str, Any]:
         """Return what the server tells about the key, if it is one that can be used here.
@@ -134,7 +138,7 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
         Reading never creates the key. Encrypting would, for a token with the capability `create`, after a typing
         error in `transitKey`.
         """
-        answer = self._call("GET", f"{self.config.mount}/keys/{self.config.transitKey}", deadline)
+        answer = self._call("keys", deadline)
         key = answer.section("data")
         kind = str(key.get("type"))
         if kind not in AEAD_TYPES:

@@ -20,7 +20,7 @@ from providers.vault.given import soon
 class FakeServer:
     """A FAKE of the server's token store. It hands out `t1`, `t2` and so on, for `ttl` seconds each."""
 
-    ttl: int = 100
+    ttl: int = 1000
     renewed_ttl: int | None = None
     renewable: bool = True
     expire_time: str | None = None
@@ -79,9 +79,9 @@ class Case:
     credentials: Credentials
     now: float = 1000.0
 
-    def operate(self) -> list[str]:
+    def operate(self, *, optional: bool = False) -> list[str]:
         """Make a call that must succeed, and return what was asked of the server."""
-        assert self.credentials.request("POST", "operate", soon()).ok
+        assert self.credentials.request("POST", "operate", soon(), optional=optional).ok
         return self.server.since()
 
 
@@ -96,42 +96,42 @@ def case(tmp_path: Path) -> Case:
 
 def test_a_token_is_got_once_and_used_until_half_its_life(case: Case) -> None:
     assert case.operate() == ["login", "operate t1"]
-    case.now += 49
+    case.now += 499
     assert case.operate() == ["operate t1"]
 
 
 def test_a_token_past_half_its_life_is_renewed_once_after_the_call(case: Case) -> None:
     case.operate()
-    case.now += 51
+    case.now += 501
     assert case.operate() == ["operate t1", "renew-self t1"]
-    case.now += 49
+    case.now += 499
     assert case.operate() == ["operate t1"]
 
 
 def test_a_renewal_that_fails_fails_no_call_and_is_tried_again_after_a_pause(case: Case) -> None:
     case.operate()
-    case.now += 52
+    case.now += 520
     case.server.down = {"renew-self"}
     assert case.operate() == ["operate t1", "renew-self t1"]
     assert case.operate() == ["operate t1"]
-    case.now += 48 / 8
+    case.now += 480 / 8
     assert case.operate() == ["operate t1", "renew-self t1"]
 
 
 def test_a_token_that_the_server_renews_for_less_and_less_is_replaced(case: Case) -> None:
     case.operate()
-    case.now += 51
-    case.server.renewed_ttl = 30
+    case.now += 501
+    case.server.renewed_ttl = 300
     assert case.operate() == ["operate t1", "renew-self t1", "login"]
     assert case.operate() == ["operate t2"]
 
 
 def test_a_token_that_is_renewed_for_less_serves_on_if_no_new_one_can_be_had(case: Case) -> None:
     case.operate()
-    case.now += 51
-    case.server.renewed_ttl, case.server.down = 30, {"login"}
+    case.now += 501
+    case.server.renewed_ttl, case.server.down = 300, {"login"}
     assert case.operate() == ["operate t1", "renew-self t1", "login"]
-    case.now += 20
+    case.now += 200
     case.server.down = set()
     assert case.operate() == ["operate t1", "renew-self t1", "login"]
 
@@ -139,13 +139,13 @@ def test_a_token_that_is_renewed_for_less_serves_on_if_no_new_one_can_be_had(cas
 def test_a_token_that_cannot_be_renewed_is_replaced_at_half_its_life(case: Case) -> None:
     case.server.renewable = False
     case.operate()
-    case.now += 51
+    case.now += 501
     assert case.operate() == ["operate t1", "login"]
 
 
 def test_a_token_that_is_over_is_replaced_before_the_call(case: Case) -> None:
     case.operate()
-    case.now += 100
+    case.now += 1000
     assert case.operate() == ["login", "operate t2"]
 
 
@@ -171,29 +171,49 @@ def test_a_young_token_that_is_alive_and_refused_is_a_matter_of_policy(case: Cas
 
 def test_an_older_token_that_is_refused_is_replaced_since_new_policies_reach_only_new_tokens(case: Case) -> None:
     case.operate()
-    case.now += 31
+    case.now += 61
     case.server.denied = {"t1"}
     assert case.operate() == ["operate t1", "lookup-self t1", "login", "operate t2"]
 
 
 def test_a_policy_that_denies_every_token_makes_no_storm_of_logins(case: Case) -> None:
     case.operate()
-    case.now += 31
+    case.now += 61
     case.server.denied = {"t1", "t2", "t3"}
     case.server.down = set()
     for _ in range(10):
         with pytest.raises(PermissionDenied):
             case.operate()
     assert case.server.since().count("login") == 1
-    case.now += 31
+    case.now += 61
     with pytest.raises(PermissionDenied):
         case.operate()
     assert case.server.since().count("login") == 1
 
 
+def test_a_denial_of_what_is_optional_is_no_reason_for_a_new_token_but_a_dead_token_is(case: Case) -> None:
+    case.operate()
+    case.now += 61
+    case.server.denied = {"t1"}
+    with pytest.raises(PermissionDenied):
+        case.operate(optional=True)
+    assert case.server.since() == ["operate t1", "lookup-self t1"]
+    case.server.dead = {"t1"}
+    assert case.operate(optional=True) == ["operate t1", "lookup-self t1", "login", "operate t2"]
+
+
+def test_a_token_that_dies_soon_after_it_was_denied_is_replaced(case: Case) -> None:
+    case.server.denied = {"t1"}
+    with pytest.raises(PermissionDenied):
+        case.operate()
+    case.server.since()
+    case.server.dead = {"t1"}
+    assert case.operate() == ["operate t1", "lookup-self t1", "login", "operate t2"]
+
+
 def test_a_denied_call_stays_denied_if_no_new_token_can_be_had(case: Case) -> None:
     case.operate()
-    case.now += 31
+    case.now += 61
     case.server.denied, case.server.down = {"t1"}, {"login"}
     with pytest.raises(PermissionDenied):
         case.operate()
@@ -223,10 +243,10 @@ def test_a_token_file_that_is_gone_does_not_keep_the_token_from_being_renewed(tm
     idle = Case(server, Credentials(auth, server, lambda: idle.now))
     assert idle.operate() == ["lookup-self first", "operate first"]
     file.unlink()
-    idle.now += 51
+    idle.now += 501
     assert idle.operate() == ["operate first", "renew-self first"]
     file.write_text("second")
-    idle.now += 51
+    idle.now += 501
     assert idle.operate() == ["operate first", "lookup-self second"]
     assert idle.operate() == ["operate second"]
 

@@ -23,7 +23,7 @@ RENEW_SECONDS = 1.0
 """The longest that a call whose answer is there already waits for a renewal."""
 RENEW_PAUSE = 1.0
 """Seconds between attempts to renew that fail, at least."""
-POLICY_PAUSE = 30.0
+POLICY_PAUSE = 60.0
 """A policy that was just attached to a role reaches only new tokens, so one that may too little is replaced, but not
 more often than this."""
 _MAX_SECRET = 1 << 16
@@ -77,13 +77,24 @@ class Credentials:
         self._denied: Lease | None = None
         self._denied_at = -math.inf
 
-    def request(self, method: str, path: str, deadline: float, body: Mapping[str, Any] | None = None) -> Answer:
-        """Return the answer to a call with our token, which is a success. Raises what `refusal` makes of another."""
+    def request(
+        self,
+        method: str,
+        path: str,
+        deadline: float,
+        *,
+        body: Mapping[str, Any] | None = None,
+        optional: bool = False,
+    ) -> Answer:
+        """Return the answer to a call with our token, which is a success. Raises what `refusal` makes of another.
+
+        `optional` says that a policy may well deny this for good, so that it is no reason for a new token.
+        """
         lease = self._valid(deadline)
         answer = self._server.request(method, path, deadline, token=lease.token, body=body)
         error = refusal(answer)
         if isinstance(error, PermissionDenied):
-            lease = self._instead_of(lease, error, deadline)
+            lease = self._instead_of(lease, error, deadline, optional=optional)
             answer = self._server.request(method, path, deadline, token=lease.token, body=body)
             error = refusal(answer)
             if isinstance(error, PermissionDenied):
@@ -99,7 +110,7 @@ class Credentials:
             return lease
         return self._log_in(lease, deadline)
 
-    def _instead_of(self, lease: Lease, denied: PermissionDenied, deadline: float) -> Lease:
+    def _instead_of(self, lease: Lease, denied: PermissionDenied, deadline: float, *, optional: bool) -> Lease:
         """Return a token to try after the server refused this one; raise if there is no better one.
 
         A dead token and a policy look the same, so the token is asked about itself. It cannot always answer: a token
@@ -108,10 +119,9 @@ class Credentials:
         if self._lease is not lease:
             return self._valid(deadline)
         now = self._clock()
-        if self._denied is lease and now < self._denied_at + POLICY_PAUSE:
-            raise denied
         alive = self._lookup(lease.token, deadline).ok
-        if alive and now < lease.since + POLICY_PAUSE:
+        tried = self._denied is lease and now < self._denied_at + POLICY_PAUSE
+        if tried or (alive and (optional or now < lease.since + POLICY_PAUSE)):
             raise denied
         try:
             return self._log_in(lease, deadline)
