@@ -80,11 +80,12 @@ clean:
 	find python tests -name __pycache__ -prune -exec rm -rf {} +
 	rm -f python/keystead/_core*.so
 
-$(VENV)/installed: requirements/dev.txt
+$(VENV)/installed: requirements/dev.txt requirements/backends.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Keystead needs Python 3.11 or newer")'
 	@command -v $(CARGO) >/dev/null || { echo "Keystead needs Rust: cargo is not on the PATH" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes \
+	  -r requirements/dev.txt -r requirements/backends.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed pyproject.toml $(RUST_SOURCES)

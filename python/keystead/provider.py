@@ -132,8 +132,11 @@ class Provider(ABC, Generic[ConfigT]):
     config_type: ClassVar[type[ProviderConfig]]
     """The model of this provider's configuration."""
     capabilities: ClassVar[Capabilities]
-    notice: ClassVar[str | None] = None
-    """A sentence that the host logs as a warning at start, for what an operator must know before relying on it."""
+    notice: str | None = None
+    """A sentence that the host logs as a warning at start, for what an operator must know before relying on it.
+
+    Set it on the class, or in `__init__` where it depends on the configuration.
+    """
 
     def __init__(self, config: ConfigT) -> None:
         """Keep the configuration. Do nothing that can fail or block: no file, no network, no SDK."""

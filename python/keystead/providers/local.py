@@ -71,7 +71,7 @@ class LocalProvider(Provider[LocalConfig]):
     capabilities: ClassVar[Capabilities] = Capabilities(
         binds_context=True, has_versions=True, authenticated_wrap=True, max_blob=24 + KEK_SIZE + 16
     )
-    notice: ClassVar[str | None] = (
+    notice: str | None = (
         "the provider 'local' keeps its key in a file on this node: it is meant for development and tests, "
         "and protects nothing from somebody who can read this node's disk"
     )

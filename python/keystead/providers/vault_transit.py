@@ -57,7 +57,7 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
 
     def __init__(self, config: VaultTransitConfig) -> None:
         super().__init__(config)
-        self.notice = config.notice  # type: ignore[misc]  # it depends on the configuration here
+        self.notice = config.notice
         self._transport: Transport | None = None
         self._credentials: Credentials | None = None
 
