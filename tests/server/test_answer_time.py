@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from grpc import StatusCode
 
-from support.serving import V2_SERVICE, HookedProvider, Served, decrypt_request, seal_cold, served
+from support.serving import V2_SERVICE, Served, decrypt_request, seal_cold, served, shared_key
 
 
 @pytest.fixture
 def hung(directory: Path) -> Iterator[Served]:
     released = threading.Event()
-    provider = HookedProvider()
+    provider = shared_key()
     with served(directory, provider) as plugin:
-        provider.on_unwrap = released.wait
+        provider.blocked["unwrap"] = released
         yield plugin
         released.set()
 

@@ -12,7 +12,7 @@ from grpc import StatusCode
 from keystead._core import MAX_REQUEST
 from keystead._proto.v1beta1 import api_pb2 as v1
 from keystead._proto.v2 import api_pb2 as v2
-from support.serving import V1_SERVICE, V2_SERVICE, Client, HookedProvider, Sealed, Served, decrypt_request, served
+from support.serving import V1_SERVICE, V2_SERVICE, Client, Sealed, Served, decrypt_request, served, shared_key
 
 SEED = bytes(range(100, 132))
 LASTING = {StatusCode.INVALID_ARGUMENT, StatusCode.DATA_LOSS, StatusCode.FAILED_PRECONDITION}
@@ -179,7 +179,7 @@ def test_one_annotation_more_is_an_invalid_argument(plugin: Served) -> None:
 
 def test_parts_of_two_ciphertexts_under_two_keks_never_open_together(plugin: Served, directory: Path) -> None:
     mine = plugin.client.seal(SEED)
-    with served(directory, HookedProvider()) as peer:
+    with served(directory, shared_key()) as peer:
         other = peer.client.seal(SEED)
     assert mine.record != other.record
     assert outcome(plugin.client, other) is StatusCode.OK

@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from support.process import KEYSTEAD, Files, clean_environment, serving
-from support.serving import V2_SERVICE, Client, HookedProvider, decrypt_request, seal_cold
+from support.serving import V2_SERVICE, Client, decrypt_request, seal_cold, shared_key
 
 
 def test_a_plugin_with_a_local_key_is_good_within_a_second_of_its_sockets(directory: Path) -> None:
@@ -32,7 +32,7 @@ def test_a_plugin_with_a_local_key_is_good_within_a_second_of_its_sockets(direct
 
 
 def test_a_plugin_listens_and_answers_status_while_its_provider_hangs_in_open(directory: Path) -> None:
-    files = Files(directory, provider="hooked")
+    files = Files(directory, provider="fake")
     files.write()
     files.pace(open=60)
     with files.run() as process:
@@ -51,12 +51,12 @@ def test_a_plugin_listens_and_answers_status_while_its_provider_hangs_in_open(di
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_lets_the_call_under_way_end_and_removes_the_socket(directory: Path, number: signal.Signals) -> None:
-    files = Files(directory, provider="hooked")
+    files = Files(directory, provider="fake")
     files.write()
     with files.run() as process:
         process.until_ok()
         files.pace(unwrap=1.5)
-        (cold,) = seal_cold(HookedProvider(), 1, seed=b"last words")
+        (cold,) = seal_cold(shared_key(), 1, seed=b"last words")
         pending = process.client.start(f"{V2_SERVICE}/Decrypt", decrypt_request(cold))
         time.sleep(0.3)
         process.signal(number)

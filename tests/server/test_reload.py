@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 
 from support.process import Files, Process
-from support.serving import V1_SERVICE, V2_SERVICE, Client, HookedProvider, decrypt_request, seal_cold
+from support.serving import V1_SERVICE, V2_SERVICE, Client, decrypt_request, seal_cold, shared_key
 
 
 def reload(process: Process, event: str = "config.reloaded", count: int = 1) -> None:
@@ -126,7 +126,7 @@ def test_a_new_socket_that_cannot_be_placed_is_said_and_the_next_reload_tries_ag
 
 
 def test_a_call_on_an_endpoint_that_a_reload_removes_ends_as_it_would_have(directory: Path) -> None:
-    files = Files(directory, provider="hooked")
+    files = Files(directory, provider="fake")
     document = files.document()
     gone = {"name": "gone", "socket": f"unix://{directory}/gone.sock"}
     document["endpoints"].append(document["endpoints"][0] | gone)
@@ -137,7 +137,7 @@ def test_a_call_on_an_endpoint_that_a_reload_removes_ends_as_it_would_have(direc
         client = Client(f"unix:{directory}/gone.sock")
         assert client.status().healthz == "ok"
         files.pace(unwrap=1.0)
-        running, *later = seal_cold(HookedProvider(), 200, seed=b"last words")
+        running, *later = seal_cold(shared_key(), 200, seed=b"last words")
         pending = client.start(f"{V2_SERVICE}/Decrypt", decrypt_request(running))
         files.write()
         process.signal(signal.SIGHUP)

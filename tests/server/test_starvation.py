@@ -15,8 +15,9 @@ import pytest
 from grpc import StatusCode
 
 from keystead.host.keyring import WAITING_LIMIT
+from support.fakes import FakeProvider
 from support.process import Files, Process
-from support.serving import V2_SERVICE, Client, HookedProvider, Sealed, decrypt_request, seal_cold
+from support.serving import V2_SERVICE, Client, Sealed, decrypt_request, seal_cold, shared_key
 
 SLOW = 2.0
 STATUS_P99 = 0.05
@@ -32,7 +33,7 @@ class Slow:
 
     process: Process
     files: Files
-    peer: HookedProvider
+    peer: FakeProvider
     """The same remote key, here."""
 
     @property
@@ -42,12 +43,12 @@ class Slow:
 
 @pytest.fixture
 def slow(directory: Path) -> Iterator[Slow]:
-    files = Files(directory, provider="hooked")
+    files = Files(directory, provider="fake")
     files.write()
     with files.run() as process:
         process.until_ok()
         files.pace(unwrap=SLOW)
-        yield Slow(process, files, HookedProvider())
+        yield Slow(process, files, shared_key())
 
 
 class Prober(threading.Thread):

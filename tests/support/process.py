@@ -9,70 +9,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 
+from support.fakes import CLUSTER
 from support.serving import Client
 
+PATIENCE = 30.0
+"""Seconds to wait for what takes a fraction of one on a machine that has nothing else to do."""
 KEYSTEAD = Path(sys.executable).with_name("keystead")
 
-_FAKE_PROVIDER = '''
-"""A remote key in memory that takes as long as its pace file says: {"unwrap": seconds, "open": seconds}."""
-import json, time
-from pathlib import Path
-from typing import Literal
-from keystead._core import AeadKey
-from keystead.provider import Capabilities, InvalidCiphertext, Provider, ProviderConfig, Wrapped
-from keystead.errors import NotAuthentic
-
-class PacedConfig(ProviderConfig):
-    provider: Literal["hooked"]
-    paceFile: Path
-
-class Paced(Provider[PacedConfig]):
-    api = 1
-    config_type = PacedConfig
-    capabilities = Capabilities(binds_context=True, has_versions=False, authenticated_wrap=True, max_blob=72)
-    def _pause(self, operation):
-        try:
-            time.sleep(json.loads(self.config.paceFile.read_text()).get(operation, 0))
-        except FileNotFoundError:
-            pass
-    def open(self, deadline):
-        self._pause("open")
-        self.key = AeadKey(bytearray(range(32)))
-        return "hooked"
-    def current_version(self, deadline):
-        return ""
-    def wrap(self, kek, context, version, deadline):
-        return Wrapped(self.key.seal(kek, context.aad), "")
-    def unwrap(self, blob, context, version, deadline):
-        self._pause("unwrap")
-        try:
-            return self.key.open(blob, context.aad)
-        except NotAuthentic as exc:
-            raise InvalidCiphertext("did not wrap this") from exc
-    def close(self):
-        pass
-'''
+TESTS = Path(__file__).parents[1]
 
 
-def install_paced_provider(directory: Path) -> Path:
-    """Put a distribution that offers the provider `hooked` into a directory for PYTHONPATH."""
-    site = directory / "site"
-    (site / "paced_provider-1.dist-info").mkdir(parents=True)
-    (site / "paced_provider.py").write_text(_FAKE_PROVIDER)
-    (site / "paced_provider-1.dist-info/METADATA").write_text(
-        "Metadata-Version: 2.1\nName: paced-provider\nVersion: 1\n"
-    )
-    (site / "paced_provider-1.dist-info/entry_points.txt").write_text(
-        "[keystead.providers]\nhooked = paced_provider:Paced\n"
-    )
-    return site
+def install_paced_provider(site: Path) -> None:
+    """Put a distribution that offers the provider `fake` into a directory for PYTHONPATH."""
+    metadata = site / "paced_provider-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: paced-provider\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[keystead.providers]\nfake = support.paced:PacedProvider\n")
 
 
 @dataclass
@@ -93,11 +52,11 @@ class Process:
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
-    def until_ok(self, seconds: float = 10.0) -> str:
+    def until_ok(self, seconds: float = PATIENCE) -> str:
         """Wait until Status says ok, and return its key_id."""
-        return self.until_key_id(lambda key_id: bool(key_id), seconds)
+        return self.until_key_id(bool, seconds)
 
-    def until_key_id(self, wanted: Any, seconds: float = 10.0) -> str:
+    def until_key_id(self, wanted: Callable[[str], bool], seconds: float = PATIENCE) -> str:
         """Wait until Status says ok with a key_id that satisfies `wanted`, and return it."""
         ends = time.monotonic() + seconds
         seen = "nothing"
@@ -111,7 +70,7 @@ class Process:
             time.sleep(0.01)
         raise AssertionError(f"Status said {seen} after {seconds} s\n{self.log}")
 
-    def until_event(self, name: str, count: int = 1, seconds: float = 10.0) -> dict[str, Any]:
+    def until_event(self, name: str, count: int = 1, seconds: float = PATIENCE) -> dict[str, Any]:
         """Wait until the log has an event that often, and return the last one."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
@@ -124,7 +83,7 @@ class Process:
     def signal(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Wait for the end, and return the exit code."""
         return self.popen.wait(seconds)
 
@@ -177,7 +136,7 @@ class Files:
     def __post_init__(self) -> None:
         self.key_file.touch(mode=0o600)
         self.key_file.write_bytes(bytes(range(32)))
-        self.site = install_paced_provider(self.directory)
+        install_paced_provider(self.directory / "site")
 
     @property
     def key_file(self) -> Path:
@@ -197,7 +156,9 @@ class Files:
 
     def pace(self, **seconds: float) -> None:
         """Set how long the fake remote takes for each operation."""
-        self.pace_file.write_text(json.dumps(seconds))
+        new = self.pace_file.with_suffix(".new")
+        new.write_text(json.dumps(seconds))
+        new.rename(self.pace_file)
 
     def document(self, **changes: Any) -> dict[str, Any]:
         """The configuration as a tree; `changes` are fields of its endpoint."""
@@ -213,7 +174,7 @@ class Files:
         return {
             "apiVersion": "config.keystead.dev/v1alpha1",
             "kind": "KeysteadConfiguration",
-            "cluster": "test",
+            "cluster": CLUSTER,
             "stateDir": str(self.directory / "state"),
             "keys": [key],
             "endpoints": [endpoint | changes],
@@ -228,7 +189,7 @@ class Files:
     @contextlib.contextmanager
     def run(self, *arguments: str, log: str = "log", environment: Mapping[str, str] | None = None) -> Iterator[Process]:
         """Serve the configuration as it is on disk."""
-        paths = {"PYTHONPATH": str(self.site), **(environment or {})}
+        paths = {"PYTHONPATH": f"{self.directory}/site:{TESTS}", **(environment or {})}
         command = ["--config", str(self.config), *arguments]
         with serving(command, f"unix:{self.socket}", self.directory / log, paths) as process:
             yield process

@@ -5,25 +5,21 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import grpc
 
-from keystead._core import ROLE_ONLINE, AeadKey, Kek, KekStore, Wrap
+from keystead._core import ROLE_ONLINE, Kek, KekStore, Wrap
 from keystead._proto.v1beta1 import api_pb2 as v1
 from keystead._proto.v2 import api_pb2 as v2
-from keystead.errors import InvalidCiphertext, NotAuthentic
-from keystead.host.endpoint import Endpoint, Target
-from keystead.host.guard import Guard
-from keystead.host.members import Member, Members
-from keystead.provider import Capabilities, Provider, ProviderConfig, WrapContext, Wrapped
+from keystead.host.endpoint import Endpoint
+from keystead.provider import WrapContext
 from keystead.server.listener import Listener
 from keystead.server.metrics import Metrics
 from keystead.server.services import methods
+from support.fakes import CLUSTER, SCHEME, FakeProvider, members_of, target_of
 
 V2_SERVICE = "/v2.KeyManagementService"
 V1_SERVICE = "/v1beta1.KeyManagementService"
@@ -31,43 +27,11 @@ TIMEOUT = 3.0
 """Seconds per call, the default of an EncryptionConfiguration."""
 
 
-class HookedProvider(Provider[ProviderConfig]):
-    """A remote key in memory. `on_unwrap` is called before each unwrap, and may wait or raise."""
-
-    api: ClassVar[int] = 1
-    config_type: ClassVar[type[ProviderConfig]] = ProviderConfig
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        binds_context=True, has_versions=False, authenticated_wrap=True, max_blob=72
-    )
-
-    def __init__(self, key: bytes = bytes(range(32)), ref: str = "hooked") -> None:
-        super().__init__(ProviderConfig(name="main", provider="hooked"))
-        self._key = AeadKey(bytearray(key))
-        self._ref = ref
-        self._lock = threading.Lock()
-        self.unwraps = 0
-        self.on_unwrap: Callable[[], object] = lambda: None
-
-    def open(self, deadline: float) -> str:
-        return self._ref
-
-    def current_version(self, deadline: float) -> str | None:
-        return ""
-
-    def wrap(self, kek: bytes, context: WrapContext, version: str | None, deadline: float) -> Wrapped:
-        return Wrapped(self._key.seal(kek, context.aad), "")
-
-    def unwrap(self, blob: bytes, context: WrapContext, version: str, deadline: float) -> bytearray:
-        with self._lock:
-            self.unwraps += 1
-        self.on_unwrap()
-        try:
-            return self._key.open(blob, context.aad)
-        except NotAuthentic as exc:
-            raise InvalidCiphertext("did not wrap this") from exc
-
-    def close(self) -> None:
-        pass
+def shared_key() -> FakeProvider:
+    """A fake key that unwraps what every other one of these wrapped, also in another process."""
+    provider = FakeProvider()
+    provider.versions = {"1": bytes(range(32))}
+    return provider
 
 
 @dataclass(frozen=True)
@@ -91,7 +55,13 @@ class Client:
     """One connection, as a kube-apiserver has one for each KMS entry."""
 
     def __init__(self, address: str, authority: str = "localhost") -> None:
-        options = [("grpc.default_authority", authority), ("grpc.use_local_subchannel_pool", 1)]
+        options: list[tuple[str, str | int]] = [
+            ("grpc.default_authority", authority),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        # A test starts its plugin and calls at once; the usual back-off would only cost it seconds.
+        options += [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
+        options += [("grpc.max_reconnect_backoff_ms", 200)]
         self.channel = grpc.insecure_channel(address, options=options)
 
     def call(self, method: str, request: bytes, timeout: float = TIMEOUT) -> bytes:
@@ -154,27 +124,22 @@ class Served:
     address: str
     endpoint: Endpoint
     metrics: Metrics
-    provider: HookedProvider
+    provider: FakeProvider
     client: Client
-
-    def forget(self) -> None:
-        """Drop every local KEK from memory, so that the next Decrypt is a cold one."""
-        self.endpoint._store.retain([])
 
 
 @contextlib.contextmanager
 def served(
     directory: Path,
-    provider: HookedProvider | None = None,
+    provider: FakeProvider | None = None,
     *,
     kms_versions: Sequence[str] = ("v2", "v1beta1"),
-    cluster: str = "test",
     log_calls: bool = False,
 ) -> Iterator[Served]:
     """Serve one endpoint that has its local KEK already; its housekeeping runs only when a test calls `tend`."""
-    provider = provider or HookedProvider()
+    provider = provider or shared_key()
     metrics = Metrics()
-    endpoint = Endpoint("main", target_for(provider, cluster=cluster), directory / "state", metrics)
+    endpoint = Endpoint("main", target_of(members_of(provider)), directory / "state", metrics)
     assert endpoint.tend()
     listener = Listener("main", methods(endpoint, kms_versions), metrics, log_calls=log_calls)
     address = f"unix:{directory}/kms.sock"
@@ -189,21 +154,6 @@ def served(
         endpoint.stop()
 
 
-def target_for(provider: HookedProvider, *, cluster: str = "test", epoch: int = 1) -> Target:
-    """A target with the provider as its one active member."""
-    return Target(
-        cluster=cluster,
-        accept_clusters=(cluster,),
-        epoch=epoch,
-        members=Members((Member(Guard("main", "hooked", provider), active=True),)),
-        status_version="v2",
-        max_age=86400.0,
-        unwrap_timeout=10.0,
-        grace=3600.0,
-        probe_interval=60.0,
-    )
-
-
 @contextlib.contextmanager
 def short_directory() -> Iterator[Path]:
     """A directory whose path leaves room for a socket's name, which pytest's may not."""
@@ -214,14 +164,16 @@ def short_directory() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def seal_cold(provider: HookedProvider, count: int, *, cluster: str = "test", seed: bytes = bytes(32)) -> list[Sealed]:
+def seal_cold(provider: FakeProvider, count: int, *, seed: bytes = bytes(32)) -> list[Sealed]:
     """Seeds sealed under as many local KEKs of a peer, each of which costs one unwrap."""
     sealed = []
     for _ in range(count):
         kek = Kek.generate()
-        wrapped = provider.wrap(kek.reveal(), WrapContext(kek.kek_id, cluster), None, 0.0)
-        record = kek.encode_record(1_790_000_000, cluster, [Wrap("hooked", "hooked", "", ROLE_ONLINE, wrapped.blob)])
-        store = KekStore([cluster])
+        blob, version = provider.wrap(kek.reveal(), WrapContext(kek.kek_id, CLUSTER), None, 0.0)
+        record = kek.encode_record(
+            1_790_000_000, CLUSTER, [Wrap(SCHEME, str(provider.ref), version, ROLE_ONLINE, blob)]
+        )
+        store = KekStore([CLUSTER])
         store.admit_fresh(record, kek)
         request = v2.EncryptRequest(plaintext=seed).SerializeToString()
         answer = store.write_state(record, record.key_id(1)).encrypt_v2(request)

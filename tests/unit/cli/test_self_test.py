@@ -112,7 +112,7 @@ def test_what_keystead_stores_is_explained(directory: Path, path: Path) -> None:
     with served(directory):
         text = self_test(path).stdout
     assert "What the API server will store beside each object, in clear:" in text
-    assert "wrapped under hooked hooked" in text
+    assert "wrapped under fake fake/k version 1" in text
     assert "(is the name of these wraps)" in text
 
 
