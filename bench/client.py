@@ -25,7 +25,14 @@ def build() -> None:
         raise NoGo("the load client is written in Go, and there is no `go` on the PATH: install Go 1.26 or newer")
     BINARY.parent.mkdir(parents=True, exist_ok=True)
     command = ["go", "build", "-trimpath", "-o", str(BINARY), "./cmd/load"]
-    built = subprocess.run(command, cwd=ROOT / "tests" / "apiserver", check=False, capture_output=True, text=True)
+    built = subprocess.run(
+        command,
+        cwd=ROOT / "tests" / "apiserver",
+        env={**os.environ, "CGO_ENABLED": "0"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     if built.returncode != 0:
         raise NoGo(f"the load client cannot be built: {built.stderr.strip()}")
 
