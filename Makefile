@@ -31,7 +31,7 @@ lint: $(VENV)/built
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/stubtest --ignore-missing-stub --allowlist tests/stubtest-allowlist.txt keystead._core
-	$(CARGO) fmt --check --manifest-path $(MANIFEST)
+	$(CARGO) fmt --all --check --manifest-path $(MANIFEST)
 	$(CARGO) clippy --release --locked --manifest-path $(MANIFEST) --workspace --all-targets -- -D warnings
 
 .PHONY: e2e ## Build kube-apiserver, kubectl and etcd once (needs Go), then run the scenarios on them
