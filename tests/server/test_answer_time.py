@@ -40,7 +40,7 @@ def test_a_decrypt_on_a_hung_remote_is_told_to_try_again(hung: Served, timeout: 
     assert code is StatusCode.UNAVAILABLE  # and not DEADLINE_EXCEEDED, which says nothing
     assert "temporary" in text
     assert "do not delete objects" in text
-    assert expected - 0.1 <= seconds < timeout
+    assert expected - 0.1 <= seconds < min(timeout, expected + 0.9)
 
 
 def test_without_a_deadline_the_limit_is_2_5_s(hung: Served) -> None:
@@ -49,7 +49,7 @@ def test_without_a_deadline_the_limit_is_2_5_s(hung: Served) -> None:
     pending = hung.client.start(f"{V2_SERVICE}/Decrypt", decrypt_request(sealed), timeout=None)
     assert pending.exception() is not None
     assert pending.code() is StatusCode.UNAVAILABLE
-    assert 2.4 <= time.monotonic() - started < 4
+    assert 2.4 <= time.monotonic() - started < 3.4
 
 
 def test_a_hung_remote_delays_neither_status_nor_encrypt_nor_what_is_in_memory(hung: Served) -> None:

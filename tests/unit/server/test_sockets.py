@@ -136,6 +136,23 @@ def test_a_placed_socket_has_its_mode_and_group(directory: Path) -> None:
     assert status.st_gid == os.getegid()
 
 
+def test_mode_and_group_are_final_before_the_socket_is_at_its_path(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+    rename = Path.rename
+
+    def look_and_rename(self: Path, target: Path) -> Path:
+        status = self.lstat()
+        seen.append((stat.S_IMODE(status.st_mode), status.st_gid))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", look_and_rename)
+    group = 54321 if os.geteuid() == 0 else os.getegid()
+    put(directory / "s", mode=0o660, group=group)
+    assert seen == [(0o660, group)]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to any group")
 def test_a_placed_socket_can_belong_to_any_group(directory: Path) -> None:
     put(directory / "s", mode=0o660, group=54321)
