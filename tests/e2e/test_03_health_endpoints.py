@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -41,18 +41,18 @@ class Lab:
     credentials: Credentials
     plugins: tuple[Plugin, Plugin]
     cleanup: ExitStack
-    started: int = 0
+    made: int = 0
     running: dict[str, ApiServer] = field(default_factory=dict)
     """The apiservers of the steps about red and green, by their configuration."""
 
-    def apiserver(self, *versions: str, reload: bool) -> ApiServer:
-        """Start an apiserver with a KMS provider for each plugin, of the given versions; none if none are given."""
+    def apiserver(self, *versions: str, reload: bool, gates: Sequence[str] = ("KMSv1=true",)) -> ApiServer:
+        """Return an apiserver with a KMS provider for each plugin, of the given versions; none if none are given."""
         providers = [
             kms(f"{version}-{plugin.child.name}", plugin.socket(), version)
             for version, plugin in zip(versions, self.plugins, strict=bool(versions))
         ]
-        self.started += 1
-        name = f"apiserver-{self.started}"
+        self.made += 1
+        name = f"apiserver-{self.made}"
         encryption = self.directory / f"{name}.yaml"
         write_encryption_configuration(encryption, (["secrets"], providers or [{"identity": {}}]))
         apiserver = ApiServer(
@@ -62,17 +62,22 @@ class Lab:
             self.credentials,
             encryption,
             name=name,
-            feature_gates=["KMSv1=true"] if "v1" in versions else [],
+            feature_gates=gates,
             reload=reload,
         )
         self.cleanup.callback(apiserver.kill)
-        apiserver.start()
         return apiserver
+
+    def run(self, name: str, *versions: str, reload: bool) -> None:
+        """Start an apiserver for the steps about red and green."""
+        self.running[name] = self.apiserver(*versions, reload=reload)
+        self.running[name].start()
 
     def checks(self, *versions: str, reload: bool) -> set[str]:
         """Start an apiserver and return the names of its KMS checks, each of which answers under both paths."""
         apiserver = self.apiserver(*versions, reload=reload)
         try:
+            apiserver.start()
             listed = {path: _checks(apiserver, path) for path in ("/healthz", "/readyz", "/livez")}
             found = {
                 path: {name for name in INDIVIDUAL | SINGLE if apiserver.kube.raw("GET", f"{path}/{name}")[0] == 200}
@@ -166,14 +171,19 @@ def test_no_kms_has_no_check_without_reload_and_one_with_it(lab: Lab) -> None:
     assert lab.checks(reload=True) == SINGLE
 
 
+def test_without_its_feature_gate_kms_v1_ends_the_apiserver_at_its_start(lab: Lab) -> None:
+    apiserver = lab.apiserver("v2", "v1", reload=False, gates=())
+    apiserver.child.start()
+    assert apiserver.child.wait(60) != 0
+    assert "KMSv1 is deprecated" in apiserver.child.tail()
+
+
 @pytest.mark.slow
 def test_while_both_plugins_are_up_each_check_is_green(lab: Lab) -> None:
-    lab.running = {
-        "v1": lab.apiserver("v1", "v1", reload=False),
-        "v2": lab.apiserver("v2", "v2", reload=False),
-        "v2 and v1": lab.apiserver("v2", "v1", reload=False),
-        "v2 and v1 with reload": lab.apiserver("v2", "v1", reload=True),
-    }
+    lab.run("v1", "v1", "v1", reload=False)
+    lab.run("v2", "v2", "v2", reload=False)
+    lab.run("v2 and v1", "v2", "v1", reload=False)
+    lab.run("v2 and v1 with reload", "v2", "v1", reload=True)
     lab.wait_until(foo=True, bar=True)
     assert set(lab.words().values()) == {""}
 
