@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from keystead import errors
@@ -39,7 +40,10 @@ class Members:
 
     def open(self, deadline: float) -> dict[str, errors.ProviderError]:
         """Open every member that is not open, all at once; return why, by name, for each that does not."""
-        pending = [member.guard.start_open(deadline) for member in self.all]
+        pending: list[Future[str]] = []
+        for member in self.all:
+            with contextlib.suppress(errors.ProviderError):
+                pending.append(member.guard.start_open(deadline))
         wait(pending, timeout=max(0.0, deadline - time.monotonic()))
         closed: dict[str, errors.ProviderError] = {}
         for member in self.all:
