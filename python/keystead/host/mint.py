@@ -15,12 +15,15 @@ def mint(members: Members, cluster: str, wall_clock: Callable[[], float], deadli
     """Return a new KEK and its record. All active members must be up: there is no partial record.
 
     Raises the `ProviderError` of the first member that fails, `Misbehaved` if one returns another key than it was
-    given, and `Unsafe` without randomness.
+    given, `ConfigError` if the record would break a limit of the format, and `Unsafe` without randomness.
     """
     kek = Kek.generate()
     context = WrapContext(kek.kek_id, cluster)
     wraps = [_wrap(guard, kek, context, deadline) for guard in members.active]
-    return kek.encode_record(int(wall_clock()), cluster, wraps), kek
+    try:
+        return kek.encode_record(int(wall_clock()), cluster, wraps), kek
+    except ValueError as exc:
+        raise errors.ConfigError(f"the active members do not fit into one record: {exc}") from None
 
 
 def round_trip(guard: Guard, cluster: str, deadline: float) -> None:
