@@ -319,11 +319,17 @@ class Endpoint:
         try:
             return self._state_dir.read()
         except errors.MalformedRequest as exc:
-            aside = self._state_dir.set_aside()
-            log.error("state.unreadable", endpoint=self.name, moved_to=str(aside), error=str(exc))
+            moved_to = self._set_aside(self._state_dir)
+            log.error("state.unreadable", endpoint=self.name, moved_to=moved_to, error=str(exc))
         except OSError as exc:
             log.error("state.unreadable", endpoint=self.name, error=f"{exc.strerror}: {exc.filename}")
         return None
+
+    def _set_aside(self, state_dir: StateDir) -> str | None:
+        try:
+            return str(state_dir.set_aside())
+        except OSError:
+            return None
 
     def _settle(self, target: Target, deadline: float) -> bool:
         """Mint if that is due; return whether the endpoint stands where the configuration wants it."""
