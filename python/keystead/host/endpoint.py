@@ -275,10 +275,15 @@ class Endpoint:
         if target is None:
             return
         self._target = target
-        self._store.accept(target.accept_clusters)
+        self._accept_clusters()
         self._keyring.reconfigure(target.members, target.unwrap_timeout)
         self._health.track(guard.name for guard in target.members.active)
         self._last_probe = -float("inf")
+
+    def _accept_clusters(self) -> None:
+        """Accept what is configured, and what is in use while a change of the label is refused."""
+        in_use = (self._write.record.cluster,) if self._write is not None else ()
+        self._store.accept((*self._target.accept_clusters, *in_use))
 
     def _open(self, target: Target, deadline: float) -> bool:
         """Open what is not open; drop the KEKs of keys that are gone, so that a key removed too early shows now."""
@@ -310,6 +315,7 @@ class Endpoint:
         except (errors.KeysteadError, KeyError) as exc:
             self._problem = f"the local KEK of the last run cannot be unwrapped: {exc}"
             return
+        self._accept_clusters()
         self._publish()
         log.info("kek.loaded", endpoint=self.name, key_id=key_id, kek_id=record.kek_id.hex()[:16])
 
@@ -381,6 +387,7 @@ class Endpoint:
         if self._disk is not None and key_id_epoch(self._disk.key_id) > key_id_epoch(write.key_id):
             return False
         self._write, self._unsafe = write, False
+        self._accept_clusters()
         self._publish()
         log.info("kek.minted", endpoint=self.name, reason=reason, key_id=write.key_id)
         self._observer.minted(self.name)
