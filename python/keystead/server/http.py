@@ -52,7 +52,7 @@ class _Server(ThreadingHTTPServer):
         # The inherited one asks the DNS for the name of the address, which may be the cluster's and may hang.
         TCPServer.server_bind(self)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  as in the standard library
         log.debug("http.failed", error_class=type(sys.exception()).__name__)
 
 
