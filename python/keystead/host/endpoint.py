@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
@@ -23,6 +22,7 @@ from keystead.host.health import Health, State
 from keystead.host.keyring import Keyring, fetch
 from keystead.host.members import Members
 from keystead.host.mint import mint, round_trip
+from keystead.host.observer import Observer
 from keystead.host.state import StateAhead, StateDir
 
 ANSWER_BUDGET = 2.5
@@ -83,16 +83,6 @@ class Report:
     """Unwrapped KEKs in memory."""
     waiting: int
     """Decrypts that wait for a remote KMS."""
-
-
-class Observer(Protocol):
-    """Where an endpoint counts what a metric shows."""
-
-    def persisted(self, endpoint: str, ok: bool) -> None: ...
-
-    def minted(self, endpoint: str) -> None: ...
-
-    def cold(self, endpoint: str, seconds: float, error: errors.KeysteadError | None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,15 +292,19 @@ class Endpoint:
             log.warning(
                 "kek.dropped", endpoint=self.name, count=dropped, msg="no configured key can unwrap them any more"
             )
+        if self._write is not None and not self._store.holds(self._write.record):
+            # What it sealed could not be opened again, so it seals nothing more.
+            self._write = None
         return not closed
 
     def _load(self, target: Target, deadline: float) -> None:
         """Bring the KEK of the last run back into use."""
-        if self._disk is None:
+        if self._kept is None:
             self._disk = self._read_state()
-        if self._disk is None:
+        kept = self._kept
+        if kept is None:
             return
-        record, key_id = self._disk.record, self._disk.key_id
+        record, key_id = kept.record, kept.key_id
         try:
             fetch(self._store, record, target.members, deadline)
             self._write = self._store.write_state(record, key_id)
@@ -372,7 +366,13 @@ class Endpoint:
     def _current(self) -> tuple[str, Record] | None:
         if self._write is not None:
             return self._write.key_id, self._write.record
-        return (self._disk.key_id, self._disk.record) if self._disk is not None else None
+        kept = self._kept
+        return (kept.key_id, kept.record) if kept is not None else None
+
+    @property
+    def _kept(self) -> StateFile | None:
+        """The state of the last run, or the one of this run."""
+        return self._unsaved if self._unsaved is not None else self._disk
 
     def _decide(self, target: Target, current: tuple[str, Record] | None, deadline: float) -> Decision:
         versions: dict[tuple[str, str], str | None] = {}
@@ -439,7 +439,7 @@ class Endpoint:
         self._snapshot = self._take_snapshot()
 
     def _take_snapshot(self) -> Snapshot:
-        target, write = self._target, self._write
+        target, write, kept = self._target, self._write, self._kept
         writing: WriteState | errors.KeysteadError
         if self._unsafe:
             healthz = "self-test failed"
@@ -450,6 +450,6 @@ class Endpoint:
         else:
             healthz = self._health.healthz(self._clocks.monotonic(), target.grace)
             writing = write
-        key_id = write.key_id if write is not None else self._disk.key_id if self._disk is not None else ""
+        key_id = write.key_id if write is not None else kept.key_id if kept is not None else ""
         healthz = healthz if len(healthz) <= _HEALTHZ_SIZE else healthz[: _HEALTHZ_SIZE - 1] + "…"
         return Snapshot(writing, key_id, healthz, encode_status(target.status_version, healthz, key_id))
