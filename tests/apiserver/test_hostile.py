@@ -1,89 +1,71 @@
-"""Upstream's own client code and the worst of clients against `keystead serve` (tests/apiserver/cmd/hostile)."""
+"""Upstream's own client code and the worst of clients (cmd/hostile) against Keystead, and against flawed plugins."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-BINARY = HERE.parent.parent / "build" / "apiserver" / "hostile"
-BUILD_LIMIT, RUN_LIMIT = 900, 300
+from .conftest import BUILD_LIMIT, RUN_LIMIT, Hostile, running
+
+FLAWED = Path(__file__).with_name("flawed.py")
+SECOND_VERSION = ("-api", "v2")
+
+# Which checks must catch a flaw; others may catch it too.
+CAUGHT_BY = {
+    "binds the uid": ("H07", "H52"),
+    "status flips": ("H02",),
+    "nonce is constant": ("H04",),
+    "does not encrypt": ("H04", "H11", "H14"),
+    "ciphertext too long": ("H03", "H51"),
+    "Encrypt names another key_id": ("H03", "H51"),
+    "annotation without a domain": ("H03", "H51"),
+    "hangs on large input": ("H17",),
+    "dies of an empty request": ("H20",),
+    "ignores trailing zeros": ("H12",),
+    "ignores key_id": ("H14", "H53"),
+    "ignores unknown annotations": ("H15",),
+    "does not authenticate annotations": ("H15", "H16", "H53"),
+    "lets exceptions out": ("H10", "H11"),
+    "calls every failure temporary": ("H10", "H11"),
+    "explains too much": ("H10", "H11"),
+}
+
+pytestmark = pytest.mark.timeout(BUILD_LIMIT + RUN_LIMIT)
 
 
-@pytest.fixture(scope="module")
-def hostile() -> Path:
-    """The hostile client, built by Go, whose own cache makes that quick when nothing has changed."""
-    if shutil.which("go") is None:
-        pytest.skip("the hostile client is written in Go, and there is no `go` on the PATH: NOT ONE of its checks ran")
-    BINARY.parent.mkdir(parents=True, exist_ok=True)
-    command = ["go", "build", "-trimpath", "-o", str(BINARY), "./cmd/hostile"]
-    # Without cgo, as the end-to-end tests build kube-apiserver, so that both share what Go keeps of its packages.
-    environment = {**os.environ, "CGO_ENABLED": "0"}
-    built = subprocess.run(
-        command, cwd=HERE, env=environment, capture_output=True, text=True, timeout=BUILD_LIMIT, check=False
-    )
-    assert built.returncode == 0, built.stderr
-    return BINARY
-
-
-@pytest.fixture
-def address() -> Iterator[str]:
-    """The socket of a plugin with a throw-away key, serving both versions of the API."""
-    # Not pytest's own directory, whose name may be too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="ks-") as directory:
-        path, log = Path(directory) / "kms.sock", Path(directory) / "log"
-        with log.open("wb") as output:
-            plugin = subprocess.Popen(
-                [sys.executable, "-m", "keystead", "serve", "--dev"],
-                env={**os.environ, "KEYSTEAD_DEV_DIR": directory},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-            )
-        try:
-            _wait_until_listening(path, plugin, log)
-            yield f"unix://{path}"
-            assert plugin.poll() is None, f"the plugin ended with code {plugin.returncode}:\n{log.read_text()[-2000:]}"
-            assert "rpc.crashed" not in log.read_text()
-        finally:
-            plugin.terminate()
-            plugin.wait(30)
-        assert plugin.returncode == 0
-
-
-@pytest.mark.timeout(BUILD_LIMIT + RUN_LIMIT)
-def test_no_client_gets_a_wrong_answer_or_disturbs_another(hostile: Path, address: str) -> None:
-    listed = subprocess.run([str(hostile), "-list"], capture_output=True, text=True, timeout=RUN_LIMIT, check=True)
-    names = [line.split()[0] for line in listed.stdout.splitlines()]
+def test_no_client_gets_a_wrong_answer_from_keystead_or_disturbs_another(hostile: Hostile, directory: Path) -> None:
+    names = hostile.names()
     assert len(names) >= 31
     assert len(set(names)) == len(names)
+    path = directory / "kms.sock"
 
-    ran = subprocess.run(
-        [str(hostile), "-socket", address], capture_output=True, text=True, timeout=RUN_LIMIT, check=False
-    )
+    command = [sys.executable, "-m", "keystead", "serve", "--dev"]
+    with running(command, path, {"KEYSTEAD_DEV_DIR": str(directory)}) as plugin:
+        outcome = hostile.attack(f"unix://{path}")
+        assert plugin.poll() is None
 
-    print(ran.stdout)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    lines = ran.stdout.splitlines()
-    assert lines[-1] == f"{len(names)} passed, 0 failed"
-    assert [line.split()[0] for line in lines[:-1]] == names
+    print(outcome.text)
+    assert outcome.code == 0, outcome.text
+    assert outcome.passed == names
+    assert "rpc.crashed" not in path.with_suffix(".log").read_text()
+    assert plugin.returncode == 0
 
 
-def _wait_until_listening(path: Path, plugin: subprocess.Popen[bytes], log: Path, limit: float = 30) -> None:
-    end = time.monotonic() + limit
-    while True:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                return
-        assert plugin.poll() is None, log.read_text()[-2000:]
-        assert time.monotonic() < end, f"nobody listens on {path} after {limit:.0f} s: {log.read_text()[-2000:]}"
-        time.sleep(0.02)
+def test_a_sound_plugin_of_another_make_passes_every_check(hostile: Hostile, directory: Path) -> None:
+    path = directory / "kms.sock"
+    with running([sys.executable, str(FLAWED), str(path), "none"], path):
+        outcome = hostile.attack(f"unix://{path}", *SECOND_VERSION)
+    assert outcome.code == 0, outcome.text
+    assert outcome.passed == hostile.names(*SECOND_VERSION)
+
+
+@pytest.mark.parametrize("flaw", CAUGHT_BY)
+def test_each_flaw_is_caught_by_the_checks_that_are_there_for_it(flaw: str, hostile: Hostile, directory: Path) -> None:
+    assert f'"{flaw}"' in FLAWED.read_text(), "the plugin does not know this flaw"
+    path = directory / "kms.sock"
+    with running([sys.executable, str(FLAWED), str(path), flaw], path):
+        outcome = hostile.attack(f"unix://{path}", *SECOND_VERSION, "-only", ",".join(CAUGHT_BY[flaw]))
+    assert outcome.code == 1, outcome.text
+    assert outcome.failed == list(CAUGHT_BY[flaw]), outcome.text

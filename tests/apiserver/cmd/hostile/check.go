@@ -20,7 +20,7 @@ const (
 	callLimit   = 3 * time.Second // kube-apiserver's default, after which any answer is too late
 	checkLimit  = time.Minute
 	maxText     = 1024
-	maxExamples = 3
+	maxFailures = 5 // of one check, which then gives up: a plugin that is dead would cost it 3 s for each call
 	seedSize    = 32
 )
 
@@ -39,15 +39,18 @@ var allChecks = slices.Concat(honestChecks, tamperChecks, wireChecks, socketChec
 // try collects what one check did and what was wrong.
 type try struct {
 	*plugin
+	giveUp   context.CancelFunc
 	count    int
 	failures int
 	examples []string
 }
 
 func (t *try) failf(format string, arguments ...any) {
-	t.failures++
-	if len(t.examples) < maxExamples {
+	if t.failures < maxFailures {
 		t.examples = append(t.examples, fmt.Sprintf(format, arguments...))
+	}
+	if t.failures++; t.failures == maxFailures {
+		t.giveUp()
 	}
 }
 
@@ -92,6 +95,12 @@ func (t *try) decryptRefused(what string, request *v2.DecryptRequest, seed []byt
 type plugin struct {
 	socket     string
 	connection *grpc.ClientConn
+	limit      context.Context // of the check that uses it
+}
+
+// call returns the context of one call.
+func (p *plugin) call() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(p.limit, callLimit)
 }
 
 func (p *plugin) client() v2.KeyManagementServiceClient {
@@ -99,19 +108,19 @@ func (p *plugin) client() v2.KeyManagementServiceClient {
 }
 
 func (p *plugin) status() (*v2.StatusResponse, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	ctx, cancel := p.call()
 	defer cancel()
 	return p.client().Status(ctx, &v2.StatusRequest{})
 }
 
 func (p *plugin) encrypt(plaintext []byte) (*v2.EncryptResponse, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	ctx, cancel := p.call()
 	defer cancel()
 	return p.client().Encrypt(ctx, &v2.EncryptRequest{Plaintext: plaintext, Uid: uuid.NewString()})
 }
 
 func (p *plugin) decrypt(request *v2.DecryptRequest) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	ctx, cancel := p.call()
 	defer cancel()
 	answer, err := p.client().Decrypt(ctx, request)
 	if err != nil {

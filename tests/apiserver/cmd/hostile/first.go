@@ -50,7 +50,7 @@ func firstRoundTrip(ctx context.Context, t *try) {
 }
 
 func (t *try) firstDecrypt(cipher []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	ctx, cancel := t.call()
 	defer cancel()
 	client := v1beta1.NewKeyManagementServiceClient(t.connection)
 	_, err := client.Decrypt(ctx, &v1beta1.DecryptRequest{Version: "v1beta1", Cipher: cipher})
@@ -58,7 +58,7 @@ func (t *try) firstDecrypt(cipher []byte) error {
 }
 
 func (t *try) firstSeal() (seed, cipher []byte, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	ctx, cancel := t.call()
 	defer cancel()
 	seed = randomBytes(seedSize)
 	client := v1beta1.NewKeyManagementServiceClient(t.connection)

@@ -181,7 +181,7 @@ func oldAuthority(_ context.Context, t *try) {
 	}
 	defer connection.Close()
 	t.count++
-	if _, err := (&plugin{connection: connection}).status(); err != nil {
+	if _, err := (&plugin{connection: connection, limit: t.limit}).status(); err != nil {
 		t.failf("%v", err)
 	}
 }

@@ -61,7 +61,7 @@ func selected(versions []string, only string) []check {
 }
 
 func runAll(socket string, checks []check) (passed, failed int, err error) {
-	plugin, err := newPlugin(socket)
+	plugin, err := newPlugin(context.Background(), socket)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -71,9 +71,11 @@ func runAll(socket string, checks []check) (passed, failed int, err error) {
 		return 0, 0, fmt.Errorf("no Status before the first check: %w", err)
 	}
 	for _, c := range checks {
-		t := &try{plugin: plugin}
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(context.Background(), checkLimit)
+		limited := *plugin
+		limited.limit = ctx
+		t := &try{plugin: &limited, giveUp: cancel}
 		c.run(ctx, t)
 		cancel()
 		if t.count == 0 {
@@ -100,10 +102,10 @@ func runAll(socket string, checks []check) (passed, failed int, err error) {
 	return passed, failed, nil
 }
 
-func newPlugin(socket string) (*plugin, error) {
+func newPlugin(limit context.Context, socket string) (*plugin, error) {
 	connection, err := kms.Dial(socket, kms.Localhost)
 	if err != nil {
 		return nil, err
 	}
-	return &plugin{socket: socket, connection: connection}, nil
+	return &plugin{socket: socket, connection: connection, limit: limit}, nil
 }

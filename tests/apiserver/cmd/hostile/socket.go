@@ -127,7 +127,7 @@ func cancelled(_ context.Context, t *try) {
 	var group sync.WaitGroup
 	for i := range 300 {
 		group.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Duration(i)*2*time.Millisecond/300)
+			ctx, cancel := context.WithTimeout(t.limit, time.Duration(i)*2*time.Millisecond/300)
 			defer cancel()
 			answer, err := t.client().Decrypt(ctx, &s.DecryptRequest)
 			mutex.Lock()
@@ -153,7 +153,7 @@ func manyConnections(_ context.Context, t *try) {
 		return
 	}
 	for range 400 {
-		other, err := newPlugin(t.socket)
+		other, err := newPlugin(t.limit, t.socket)
 		if err != nil {
 			t.failf("%v", err)
 			return

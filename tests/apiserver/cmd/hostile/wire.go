@@ -31,7 +31,7 @@ var wireChecks = []check{
 var malformedCodes = append(slices.Clone(permanent), codes.Internal)
 
 func (t *try) raw(method string, request []byte) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	ctx, cancel := t.call()
 	defer cancel()
 	return kms.Raw(ctx, t.connection, method, request)
 }
