@@ -248,7 +248,7 @@ class Endpoint:
         target = self._target
         if self._unsafe:
             self._publish()
-        elif self._write is None:
+        elif self._is_behind():
             self._load(target, self._deadline())
         settled = self._settle(target, self._deadline())
         self._save()
@@ -297,8 +297,13 @@ class Endpoint:
             self._write = None
         return not closed
 
+    def _is_behind(self) -> bool:
+        """Whether no KEK is in use, or another process has left one of a higher epoch on disk."""
+        write, kept = self._write, self._kept
+        return write is None or (kept is not None and key_id_epoch(kept.key_id) > key_id_epoch(write.key_id))
+
     def _load(self, target: Target, deadline: float) -> None:
-        """Bring the KEK of the last run back into use."""
+        """Bring the KEK on disk into use, from the last run or from another process."""
         if self._kept is None:
             self._disk = self._read_state()
         kept = self._kept
@@ -309,7 +314,7 @@ class Endpoint:
             fetch(self._store, record, target.members, deadline)
             self._write = self._store.write_state(record, key_id)
         except (errors.KeysteadError, KeyError) as exc:
-            self._problem = f"the local KEK of the last run cannot be unwrapped: {exc}"
+            self._problem = f"the local KEK on disk cannot be unwrapped: {exc}"
             return
         self._accept_clusters()
         self._publish()
@@ -364,7 +369,7 @@ class Endpoint:
         return self._adopt(write, decision.reason)
 
     def _current(self) -> tuple[str, Record] | None:
-        if self._write is not None:
+        if self._write is not None and not self._is_behind():
             return self._write.key_id, self._write.record
         kept = self._kept
         return (kept.key_id, kept.record) if kept is not None else None
