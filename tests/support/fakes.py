@@ -157,6 +157,11 @@ class RecordingObserver:
     def cold(self, endpoint: str, seconds: float, error: errors.KeysteadError | None) -> None:
         self.events.append(("cold", error))
 
+    def called(
+        self, key: str, provider: str, operation: str, seconds: float, error: errors.KeysteadError | None
+    ) -> None:
+        self.events.append(("called", (key, operation, error)))
+
     def all(self, kind: str) -> list[object]:
         """What was reported of one kind."""
         return [value for name, value in self.events if name == kind]

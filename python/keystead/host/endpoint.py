@@ -32,7 +32,7 @@ ANSWER_MARGIN = 0.3
 RETRY_INTERVAL = 5.0
 """Seconds between attempts while something fails."""
 _HEALTHZ_SIZE = 400
-_NOT_READY = "Keystead has no key to encrypt under yet ({reason}). Nothing is lost: do not delete objects, try again."
+_NOT_READY = "there is no local KEK to encrypt under yet: {reason}"
 
 log = structlog.get_logger("keystead.endpoint")
 

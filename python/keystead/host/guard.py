@@ -1,11 +1,13 @@
 """The host's face of one configured key: it runs the provider's calls and distrusts their answers.
 
 Each call has a thread of the key's own and a deadline that holds even if the provider ignores it, so one hung KMS
-blocks nobody else. Every error leaves with the key's name in front and one of the classes of `keystead.errors`.
+blocks nobody else. What fails in a way that may pass is tried once more if time is left. Every error leaves with the
+key's name in front and one of the classes of `keystead.errors`.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import structlog
 
 from keystead import errors
 from keystead._core import ROLE_ONLINE, Record, Wrap
+from keystead.host.observer import Observer
 from keystead.provider import KEK_SIZE, Provider, WrapContext, Wrapped
 
 UNWRAPS_IN_FLIGHT = 16
@@ -26,6 +29,11 @@ _MAX_VERSION = 64
 _GRACE = 0.1
 """Seconds that a provider may overrun its deadline, to raise its own error, which says more than ours."""
 
+RETRY_NEEDS = 0.8
+"""Seconds that must be left of a deadline for a second attempt to be worth its load on the remote."""
+RETRY_PAUSE = (0.05, 0.15)
+"""Seconds before it, at random, so that the nodes of a cluster do not come back in step."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger("keystead.guard")
@@ -34,11 +42,14 @@ log = structlog.get_logger("keystead.guard")
 class Guard:
     """One key of the configuration, shared by all endpoints that have it as a member. Safe to use from many threads."""
 
-    def __init__(self, name: str, scheme: str, provider: Provider[Any]) -> None:
+    def __init__(self, name: str, scheme: str, provider: Provider[Any], observer: Observer | None = None) -> None:
         self.name = name
         self.scheme = scheme
         self.notice = provider.notice
+        self.failing = False
+        """Whether the last call failed in a way that may pass: then other members are asked before this one."""
         self._provider = provider
+        self._observer = observer
         self._ref: str | None = None
         self._opening = threading.Lock()
         self._opened: Future[str] | None = None
@@ -132,6 +143,29 @@ class Guard:
     def _call(self, operation: str, deadline: float, *args: object) -> Any:
         if time.monotonic() >= deadline:
             raise errors.Unavailable(f"key {self.name}: {operation}: too many calls before this one")
+        try:
+            return self._observed(operation, deadline, *args)
+        except errors.ProviderError as exc:
+            if not exc.transient or deadline - time.monotonic() < RETRY_NEEDS:
+                raise
+        # No library for retries: those at hand log the arguments of what they repeat, which are keys here.
+        time.sleep(random.uniform(*RETRY_PAUSE))  # noqa: S311  jitter is no secret
+        return self._observed(operation, deadline, *args)
+
+    def _observed(self, operation: str, deadline: float, *args: object) -> Any:
+        started = time.monotonic()
+        failure: errors.ProviderError | None = None
+        try:
+            return self._attempt(operation, deadline, *args)
+        except errors.ProviderError as exc:
+            failure = exc
+            raise
+        finally:
+            self.failing = failure is not None and failure.transient
+            if self._observer is not None:
+                self._observer.called(self.name, self.scheme, operation, time.monotonic() - started, failure)
+
+    def _attempt(self, operation: str, deadline: float, *args: object) -> Any:
         method: Callable[..., Any] = getattr(self._provider, operation)
         try:
             answer = method(*args, deadline)

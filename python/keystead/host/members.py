@@ -67,10 +67,11 @@ class Members:
     def for_record(self, record: Record) -> Iterator[Guard]:
         """The members that may unwrap this record: those it names, and those of its schemes that are not open yet.
 
+        In the order of the configuration, but those that failed a moment ago last.
+
         A record selects among configured members. It can never make the plugin call a key that it merely names.
         """
         online = [wrap for wrap in record.wraps if wrap.role == ROLE_ONLINE]
-        for member in self.all:
-            guard = member.guard
+        for guard in sorted((member.guard for member in self.all), key=lambda guard: guard.failing):
             if any(wrap.scheme == guard.scheme and guard.ref in (None, wrap.ref) for wrap in online):
                 yield guard

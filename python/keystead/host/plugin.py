@@ -7,9 +7,10 @@ import threading
 import structlog
 
 from keystead.config import Configuration, EndpointConfig
-from keystead.host.endpoint import Clocks, Endpoint, Observer, Target
+from keystead.host.endpoint import Clocks, Endpoint, Target
 from keystead.host.guard import Guard
 from keystead.host.members import Member, Members
+from keystead.host.observer import Observer
 from keystead.provider import ProviderConfig
 from keystead.registry import provider_class
 
@@ -74,7 +75,7 @@ class Plugin:
     def _guard_for(self, key: ProviderConfig) -> Guard:
         if key.name in self._guards and self._guards[key.name][0] == key:
             return self._guards[key.name][1]
-        guard = Guard(key.name, key.provider, provider_class(key.provider)(key))
+        guard = Guard(key.name, key.provider, provider_class(key.provider)(key), self._observer)
         if guard.notice is not None:
             log.warning("key.notice", key=key.name, msg=guard.notice)
         return guard

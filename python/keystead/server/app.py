@@ -87,6 +87,8 @@ class Application:
         placed = None
         try:
             if config.socket.abstract is not None:
+                warning = "an abstract socket has no permissions: every process in this network namespace can decrypt"
+                log.warning("socket.exposed", endpoint=config.name, msg=warning)
                 listener.bind(f"unix-abstract:{config.socket.abstract}")
             else:
                 placed = self._bind_path(config, listener)

@@ -33,6 +33,13 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._calls = Histogram(
+            "keystead_provider_request_duration_seconds",
+            "Calls of a provider, by what they were and how they ended.",
+            ("key", "provider", "operation", "result"),
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
         self._minted = Counter("keystead_keks_minted", "Local KEKs made.", ("endpoint",), registry=self.registry)
         self._persist_failed = Gauge(
             "keystead_state_persist_failed",
@@ -71,6 +78,11 @@ class Metrics:
 
     def cold(self, endpoint: str, seconds: float, error: errors.KeysteadError | None) -> None:
         self._cold.labels(endpoint, "OK" if error is None else type(error).__name__).observe(seconds)
+
+    def called(
+        self, key: str, provider: str, operation: str, seconds: float, error: errors.KeysteadError | None
+    ) -> None:
+        self._calls.labels(key, provider, operation, "OK" if error is None else type(error).__name__).observe(seconds)
 
     def render(self) -> bytes:
         """The exposition that a scrape gets."""
