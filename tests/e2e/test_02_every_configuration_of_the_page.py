@@ -244,6 +244,9 @@ def test_an_abstract_socket_serves_an_apiserver_as_well(lab: Lab, count: Count) 
     lab.restart_with([{"kms": bar["kms"] | {"endpoint": lab.abstract}}])
     created = lab.create("abstract", LATER)
     assert lab.by_provider()[FOO] == 0
+    # A mode of 0600 needs no warning.
+    (warning,) = lab.plugin.events("socket.exposed")
+    assert "every process in this network namespace can decrypt" in warning["msg"]
     count("created", created)
     count("read", lab.read_all())
 
