@@ -40,11 +40,9 @@ def build() -> None:
 def start(address: str, *arguments: str) -> subprocess.Popen[str]:
     """Start the client on its core."""
     command = [str(BINARY), "-socket", address, *arguments]
-    # One core, so one runnable goroutine at a time: Go would otherwise spin for work that cannot run.
+    # Go counts the cores that it may use, so it runs one goroutine at a time.
     with pinned(CLIENT_CORE):
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "GOMAXPROCS": str(_cores())}
-        )
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def result(process: subprocess.Popen[str], timeout: float = 120) -> dict[str, Any]:
@@ -66,7 +64,3 @@ def result(process: subprocess.Popen[str], timeout: float = 120) -> dict[str, An
 def run(address: str, *arguments: str) -> dict[str, Any]:
     """Start the client and wait for it."""
     return result(start(address, *arguments))
-
-
-def _cores() -> int:
-    return 1 if len(os.sched_getaffinity(0)) > 1 else (os.cpu_count() or 1)
