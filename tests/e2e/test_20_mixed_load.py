@@ -24,6 +24,7 @@ import grpc
 import pytest
 
 from keystead._proto.v2 import api_pb2
+from keystead.server.codes import TEMPORARY_HINT
 
 from .binaries import Binaries
 from .cluster import ApiServer, Credentials, Etcd, kms, write_encryption_configuration
@@ -31,6 +32,7 @@ from .conftest import Count
 from .etcd import parse_sealed
 from .kube import content_of, secret, secrets
 from .plugin import Plugin, configuration, endpoint, local_key
+from .processes import until
 from .traffic import Contents, Traffic
 
 MINUTES = float(os.environ.get("KEYSTEAD_SOAK_MINUTES", "3"))
@@ -46,10 +48,16 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(MINUTES * 6
 
 
 class SeedClient:
-    """Encrypts a seed now and then, and decrypts all of them in random order, on one connection as an apiserver's."""
+    """Encrypts a seed now and then, and decrypts all of them in random order, on one connection as an apiserver's.
+
+    While `restarting` is set, calls may be cut: the killed process answers nothing, and one that stops answers
+    CANCELLED to a call that arrives in that very moment. These are counted apart.
+    """
 
     def __init__(self, socket: str) -> None:
         self.decrypts = 0
+        self.cut = 0
+        self.restarting = threading.Event()
         self.failures: list[str] = []
         self.seeds: list[tuple[api_pb2.DecryptRequest, bytes]] = []
         self._channel = grpc.insecure_channel(
@@ -82,8 +90,9 @@ class SeedClient:
                     self.failures.append("wrong answer")
                 self.decrypts += 1
             except grpc.RpcError as failure:
-                # A call that was under way when the plugin was killed: the apiserver's client tries it again.
-                if not self._was_cut(failure):
+                if self.restarting.is_set() and self._was_cut(failure):
+                    self.cut += 1
+                else:
                     self.failures.append(repr(failure))
 
     def _encrypt(self) -> None:
@@ -105,7 +114,9 @@ class SeedClient:
     @staticmethod
     def _was_cut(failure: grpc.RpcError) -> bool:
         assert isinstance(failure, grpc.Call)
-        return failure.code() is grpc.StatusCode.UNAVAILABLE and "Keystead" not in (failure.details() or "")
+        # The plugin's own UNAVAILABLE carries its hint, and is a failure here at any time.
+        cut = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        return failure.code() in cut and TEMPORARY_HINT not in (failure.details() or "")
 
 
 @dataclass
@@ -127,16 +138,17 @@ class Soak:
         keys = [local_key(self.directory, key) for key in stages]
         return configuration(self.plugin, keys, [endpoint("main", self.socket, self.epoch, stages)])
 
-    def happen(self, event: str) -> None:
+    def happen(self, event: str, seeds: SeedClient) -> None:
         """Let one thing happen, and wait until Status is good again."""
         self.events[event] = self.events.get(event, 0) + 1
         match event:
-            case "kill":
-                self.plugin.kill()
+            case "kill" | "stop":
+                seeds.restarting.set()
+                (self.plugin.kill if event == "kill" else self.plugin.stop)()
                 self.plugin.start(self.socket)
-            case "stop":
-                self.plugin.stop()
-                self.plugin.start(self.socket)
+                decrypts = seeds.decrypts
+                until(lambda: seeds.decrypts > decrypts, 30, "a Decrypt by the new process")
+                seeds.restarting.clear()
             case "reload":
                 self.plugin.reload(self.configuration())
             case "epoch" | "key":
@@ -187,7 +199,7 @@ def test_no_call_fails_and_no_answer_is_wrong(soak: Soak, count: Count) -> None:
         ):
             end = time.monotonic() + MINUTES * 30
             for event in itertools.cycle(events):
-                soak.happen(event)
+                soak.happen(event, seeds)
                 soak.apiserver.is_healthy()
                 traffic.goes_on()
                 if half == 1:
@@ -204,6 +216,7 @@ def test_no_call_fails_and_no_answer_is_wrong(soak: Soak, count: Count) -> None:
     count("writes", traffic.writes)
     count("seeds", len(seeds.seeds))
     count("Decrypts on the socket", seeds.decrypts)
+    count("of them cut by a restart", seeds.cut)
     assert traffic.failures == []
     assert seeds.failures == []
     assert soak.apiserver.failed_transformations() == 0
