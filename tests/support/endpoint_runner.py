@@ -46,7 +46,9 @@ def run(directory: Path, key: str) -> None:
                 "key_id": answer.key_id,
                 "record": answer.record.hex(),
             }
-            print(json.dumps(line), flush=True)
+            # With its end in one write: a line is there as a whole or not at all.
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()
             done.wait(0.002)
 
     client = threading.Thread(target=serve)
