@@ -19,7 +19,7 @@ from .conftest import Count
 from .kube import content_of, secret, secrets
 from .plugin import Plugin, Status, configuration, endpoint, local_key
 from .processes import until
-from .traffic import Contents
+from .traffic import Contents, Traffic
 
 # The apiserver looks at its file once a minute.
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -168,8 +168,13 @@ def test_a_migration_leaves_nothing_under_kms_v1(lab: Lab, count: Count) -> None
     assert lab.plugin.calls("v2/Encrypt") == encrypts
 
 
-def test_kms_v1_is_dropped_from_both_configurations(lab: Lab, count: Count) -> None:
-    count("seconds to the reload", lab.take_up("main-v2"))
+def test_kms_v1_is_dropped_from_both_configurations_and_no_call_fails(lab: Lab, count: Count) -> None:
+    with Traffic(lab.apiserver.kube, lab.contents, pause=0.05) as traffic:
+        count("seconds to the reload", lab.take_up("main-v2"))
+        traffic.goes_on()
+    assert not traffic.failures, traffic.failures[:5]
+    count("reads meanwhile", traffic.reads)
+    count("writes meanwhile", traffic.writes)
     lab.serve("v2")
     lab.plugin.wait_for_status(lab.socket_of("main-v2"))
     calls = lab.plugin.calls("v1beta1/Encrypt"), lab.plugin.calls("v1beta1/Decrypt")
