@@ -1,0 +1,1 @@
+"""What the provider `aws-kms` is made of. Only `config` is imported before a key is opened; the rest needs boto3."""

@@ -1,0 +1,158 @@
+"""HTTP for boto3: it sends what botocore has signed, within the deadline of the call that it belongs to.
+
+botocore lets a handler of `before-send` answer a request. That keeps its signing and parsing, and replaces its own
+HTTP, whose time-outs are per client and per read, and which takes proxies and CAs from the environment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from botocore.awsrequest import AWSResponse
+from botocore.httpsession import get_cert_path
+
+from keystead.provider import ConfigError, Unavailable
+from keystead.providers._aws.bounded import POOLS, AnswerTooLongError
+
+CONNECT_SECONDS = 1.0
+POOL_SIZE = 20
+"""Connections that are kept open to each host: a few more than the calls that the host makes at once."""
+_KEEP_ALIVE = (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+_deadline: ContextVar[float] = ContextVar("deadline")
+
+
+@contextlib.contextmanager
+def until(deadline: float) -> Iterator[None]:
+    """Give the requests of this thread, inside the block, the time that a call has. The SDK cannot pass it on."""
+    token = _deadline.set(deadline)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def time_left() -> float:
+    """Seconds until the deadline of `until`."""
+    return _deadline.get() - time.monotonic()
+
+
+class _Body:
+    """The content of an answer that is read already, as `AWSResponse` takes it."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self) -> Iterator[bytes]:
+        yield self._content
+
+
+class Transport:
+    """Sends requests inside `until`. Safe to use from many threads. Follows no redirect, retries nothing."""
+
+    def __init__(self, proxy: str | None = None, ca_file: Path | None = None) -> None:
+        trusted = str(ca_file) if ca_file is not None else get_cert_path(True)
+        try:
+            tls = ssl.create_default_context(cafile=trusted)
+        except (OSError, ssl.SSLError) as exc:
+            raise ConfigError(f"cannot take CAs from {trusted}: {exc.strerror}") from None
+        options: dict[str, Any] = {
+            "maxsize": POOL_SIZE,
+            "ssl_context": tls,
+            "socket_options": [*urllib3.connection.HTTPConnection.default_socket_options, _KEEP_ALIVE],
+        }
+        self._pools = (
+            urllib3.PoolManager(**options)
+            if proxy is None
+            else urllib3.ProxyManager(proxy, proxy_ssl_context=tls, **options)
+        )
+        self._pools.pool_classes_by_scheme = POOLS
+
+    def send(self, request: Any) -> AWSResponse:
+        """Send a prepared request of botocore's. Raises `Unavailable` if no answer comes in time."""
+        status, headers, content = self.request(request.method, request.url, request.headers, request.body)
+        return AWSResponse(request.url, status, headers, _Body(content))
+
+    def request(
+        self, method: str, url: str, headers: Mapping[str, Any], body: Any = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send a request, and return status, headers and content of the answer."""
+        host, seconds = host_of(url), time_left()
+        if seconds <= 0:
+            raise Unavailable(f"{host}: no time left to ask")
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), total=seconds)
+        try:
+            answer = self._pools.urlopen(
+                method,
+                url,
+                body=body,
+                headers=dict(headers),
+                retries=False,
+                redirect=False,
+                timeout=timeout,
+                preload_content=False,
+                decode_content=False,
+            )
+            try:
+                content = answer.read()
+            finally:
+                answer.release_conn()
+        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError) as exc:
+            raise Unavailable(f"{host}: {_reason(exc, seconds)}") from None
+        return answer.status, dict(answer.headers), content
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pools.clear()
+
+
+def host_of(url: str) -> str:
+    """The host and port of a URL, for messages."""
+    return urlsplit(url).netloc
+
+
+def _reason(exc: BaseException, seconds: float) -> str:
+    """Say in words why there is no answer: the innermost cause, since the outer ones are about classes and pools."""
+    causes = list(_causes(exc))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"TLS: {cause.verify_message}; check caFile, and who answers there"
+        if isinstance(cause, ssl.SSLError):
+            return f"TLS: {cause.reason or 'failed'}; check that the server speaks TLS"
+    # Before the time-outs: urllib3 derives its error for a refused connection from the one for a time-out.
+    proxy = "the proxy: " if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes) else ""
+    for cause in causes:
+        if isinstance(cause, AnswerTooLongError):
+            return str(cause)
+        if isinstance(cause, OSError) and cause.strerror:
+            return proxy + cause.strerror
+    if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
+        return f"{proxy}no connection within {min(CONNECT_SECONDS, seconds):.1f} s"
+    if any(isinstance(cause, urllib3.exceptions.TimeoutError | TimeoutError) for cause in causes):
+        return f"{proxy}no complete answer within {seconds:.1f} s"
+    if proxy:
+        return "the proxy refuses the connection"
+    broken = (OSError, urllib3.exceptions.ProtocolError, http.client.RemoteDisconnected)
+    return "the connection broke" if isinstance(exc, broken) else f"not HTTP ({type(causes[-1]).__name__})"
+
+
+def _causes(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it holds or came from, each once."""
+    seen: set[int] = set()
+    waiting: list[Any] = [exc]
+    while waiting:
+        link = waiting.pop(0)
+        if isinstance(link, BaseException) and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            waiting += [link.__cause__, link.__context__, getattr(link, "reason", None), *link.args]
