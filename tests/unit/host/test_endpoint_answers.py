@@ -59,8 +59,8 @@ def test_the_key_id_of_encrypt_is_that_of_status_while_epochs_pass(start: Start,
     for thread in threads:
         thread.start()
     for epoch in epochs:
-        seen = len(answered)
         rig.tend(target_of(first.members, epoch=epoch))
+        seen = len(answered)
         until(lambda seen=seen: len(answered) > seen + 8)  # type: ignore[misc]
     stop.set()
     for thread in threads:
