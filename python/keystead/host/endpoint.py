@@ -310,6 +310,9 @@ class Endpoint:
         if kept is None:
             return
         record, key_id = kept.record, kept.key_id
+        # Status names the key_id before the remote has answered: an empty one would count as a fault of its own.
+        self._problem = "the local KEK on disk is being unwrapped"
+        self._publish()
         try:
             fetch(self._store, record, target.members, deadline)
             self._write = self._store.write_state(record, key_id)

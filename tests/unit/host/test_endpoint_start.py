@@ -133,3 +133,18 @@ def test_a_member_that_hangs_at_the_start_keeps_status_for_nobody(
     key.blocked.clear()
     gate.set()
     until(lambda: rig.pass_time(5.0) and rig.healthz == "ok")
+
+
+def test_while_a_slow_remote_unwraps_the_last_local_kek_status_names_its_key_id_already(
+    start: Start, key: FakeProvider, gate: threading.Event
+) -> None:
+    before = encrypt(start(target(key)).endpoint)
+    key.blocked["unwrap"] = gate
+    rig = start(target(key), tend=False)
+    starting = threading.Thread(target=rig.tend)
+    starting.start()
+    until(lambda: rig.key_id == before.key_id)
+    assert rig.healthz == "starting: the local KEK on disk is being unwrapped"
+    gate.set()
+    starting.join()
+    assert (rig.healthz, rig.key_id) == ("ok", before.key_id)
