@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from keystead.provider import (
@@ -23,7 +23,7 @@ _MAX_TEXT = 400
 _LONG_RUN = re.compile(r"[A-Za-z0-9+=_-]{41,}|[A-Za-z0-9+/=_-]{65,}")
 """Longer than a UUID of 36, and than a key's id with `mrk-` of 36: tokens, signatures and ciphertexts look like this.
 With slashes more, since ARNs have some."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+_REQUEST_ID = re.compile(r"[0-9A-Fa-f-]{1,36}")
 
 _CLOCK = "check this machine's clock"
 _REPLACE = "the credentials are not accepted: renew or replace them"
@@ -72,14 +72,13 @@ _BY_CODE: dict[str, tuple[type[ProviderError], str]] = {
 }
 
 
-def refusal(asked: str, response: Mapping[str, Any], secrets: Iterable[str] = ()) -> ProviderError:
+def refusal(asked: str, response: Mapping[str, Any], secrets: Collection[str] = ()) -> ProviderError:
     """Return the error that botocore's `ClientError.response` stands for. `asked` says what was asked of whom."""
     said, about = _mapping(response.get("Error")), _mapping(response.get("ResponseMetadata"))
     code, status = str(said.get("Code", "")), about.get("HTTPStatusCode")
     text = scrub(str(said.get("Message", "")), secrets)
     error, hint = _BY_CODE.get(code) or _BY_CODE.get(_short(code)) or _by_status(code, status)
-    name = f"HTTP {code}" if code.isdigit() else (code if re.fullmatch(r"[A-Za-z0-9.]{1,64}", code) else "no code")
-    message = f"{asked}: {name}" + (f": {text}" if text else "") + (f" ({hint})" if hint else "")
+    message = f"{asked}: {_shown(code, secrets)}" + (f": {text}" if text else "") + (f" ({hint})" if hint else "")
     return error(message + request_id(about))
 
 
@@ -101,17 +100,24 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"
 
 
+def _shown(code: str, secrets: Iterable[str]) -> str:
+    if code.isdigit():
+        return f"HTTP {code[:3]}"
+    code = scrub(code, secrets)
+    return code if re.fullmatch(r"[A-Za-z.]{1,64}", code) else "a code of its own"
+
+
 def _short(code: str) -> str:
     """KMS writes `ThrottlingException` where STS writes `Throttling`, and some services `ValidationError`."""
     return code.removesuffix("Exception").removesuffix("Error")
 
 
 def _by_status(code: str, status: object) -> tuple[type[ProviderError], str]:
+    if isinstance(status, int) and status >= 500:
+        return Unavailable, ""
     # A code that is a number is botocore's own, for an answer that is not of AWS's form.
     if code.isdigit() or not code:
         return Unavailable, _FOREIGN
-    if isinstance(status, int) and status >= 500:
-        return Unavailable, ""
     return Misbehaved, ""
 
 

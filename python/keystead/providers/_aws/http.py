@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import re
 import socket
 import ssl
 import time
@@ -140,8 +141,9 @@ def _reason(exc: BaseException, seconds: float) -> str:
         return f"{proxy}no connection within {min(CONNECT_SECONDS, seconds):.1f} s"
     if any(isinstance(cause, urllib3.exceptions.TimeoutError | TimeoutError) for cause in causes):
         return f"{proxy}no complete answer within {seconds:.1f} s"
-    if proxy:
-        return "the proxy refuses the connection"
+    for cause in causes:
+        if status := re.match(r"Tunnel connection failed: ([0-9]{3})", str(cause)):
+            return f"the proxy answers {status[1]}"
     broken = (OSError, urllib3.exceptions.ProtocolError, http.client.RemoteDisconnected)
     return "the connection broke" if isinstance(exc, broken) else f"not HTTP ({type(causes[-1]).__name__})"
 

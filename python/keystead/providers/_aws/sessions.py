@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import boto3
+import botocore.loaders
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointProviderError, ParamValidationError
@@ -29,6 +30,9 @@ _NO_ENVIRONMENT = {
     name: (None, None, default, convert)
     for name, (_, _, default, convert) in botocore.session.Session.SESSION_VARIABLES.items()
 } | dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+
+# Descriptions of services and endpoints, read once for all sessions.
+_DATA = botocore.loaders.create_loader()
 
 
 def client_config(config: AwsKmsConfig, **more: Any) -> Config:
@@ -65,6 +69,7 @@ def make_client(
 ) -> Any:
     """Make a client that signs with `credentials` and sends by `transport`."""
     session = botocore.session.Session(session_vars=_NO_ENVIRONMENT)
+    session.register_component("data_loader", _DATA)
     session.register_component("credential_provider", _Provided(credentials))
     send_by(session, transport)
     try:
@@ -80,25 +85,34 @@ def send_by(session: Any, transport: Transport) -> None:
     session.register("before-send", lambda request, **_: transport.send(request))
 
 
-def call(client: Any, operation: str, parameters: Mapping[str, Any], secrets: Iterable[str]) -> Mapping[str, Any]:
+def call(client: Any, operation: str, parameters: Mapping[str, Any], secrets: Collection[str]) -> Mapping[str, Any]:
     """Call an operation of a client and return its answer. Raises `ProviderError` whatever happens."""
+    outcome = _outcome(client, operation, parameters, secrets)
+    if isinstance(outcome, ProviderError):
+        raise outcome  # here, where botocore's own exception is not being handled and so is not its context
+    return outcome
+
+
+def _outcome(
+    client: Any, operation: str, parameters: Mapping[str, Any], secrets: Collection[str]
+) -> Mapping[str, Any] | ProviderError:
     asked = f"{operation} at {host_of(client.meta.endpoint_url)}"
     method = getattr(client, _METHODS[operation])
     try:
         answer: Mapping[str, Any] = method(**parameters)
     except Unavailable as exc:
-        raise Unavailable(f"{operation} at {exc}") from None
-    except ProviderError:
-        raise
+        return Unavailable(f"{operation} at {exc}")
+    except ProviderError as exc:
+        return exc
     except ClientError as exc:
-        raise refusal(asked, exc.response, secrets) from None
+        return refusal(asked, exc.response, secrets)
     except EndpointProviderError as exc:
-        raise ConfigError(f"{operation}: {scrub(str(exc), secrets)}") from None
+        return ConfigError(f"{operation}: {scrub(str(exc), secrets)}")
     except ParamValidationError:
         # Its text repeats the values.
-        raise Misbehaved(f"{operation}: botocore refuses the parameters") from None
+        return Misbehaved(f"{operation}: botocore refuses the parameters")
     except Exception as exc:  # noqa: BLE001  # a parser fed by a stranger may raise anything
-        raise Unavailable(f"{asked}: not an answer of AWS ({type(exc).__name__})") from None
+        return Unavailable(f"{asked}: not an answer of AWS ({type(exc).__name__})")
     return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -54,7 +55,6 @@ class _Chain:
         self._file = config.sharedCredentialsFile
         self._profile = profile or ("default" if self._file is not None else None)
         self._transport = transport
-        self._direct = Transport()
         self._cache: dict[str, Any] = {}  # of roles that a profile assumes; botocore's, and it looks at their ends
 
     def stamp(self) -> object:
@@ -64,13 +64,14 @@ class _Chain:
         try:
             return self._find(deadline)
         except ProviderError as exc:
-            raise type(exc)(f"credentials: {exc}") from None
+            failure = type(exc)(f"credentials: {exc}")
         except ClientError as exc:
-            raise _rejected(refusal(f"profile {self._profile or 'default'}", exc.response)) from None
+            failure = _rejected(refusal(f"profile {self._profile or 'default'}", exc.response))
         except (BotoCoreError, OSError) as exc:
-            raise Unauthenticated(f"credentials: {scrub(str(exc), ())}{self._where()}") from None
+            failure = Unauthenticated(f"credentials: {scrub(str(exc), ())}{self._where()}")
         except Exception as exc:  # noqa: BLE001  # files and commands that others wrote
-            raise Unauthenticated(f"credentials: {type(exc).__name__}{self._where()}") from None
+            failure = Unauthenticated(f"credentials: {type(exc).__name__}{self._where()}")
+        raise failure  # here, where the exception that it is made from is not its context
 
     def _find(self, deadline: float) -> Grant:
         with until(deadline):
@@ -81,6 +82,11 @@ class _Chain:
             raise Unauthenticated(f"profile {self._profile} has none{self._where()}")
         with until(min(deadline, time.monotonic() + INSTANCE_SECONDS)):
             return from_instance(self._direct)
+
+    @functools.cached_property
+    def _direct(self) -> Transport:
+        """To the instance itself, past any proxy."""
+        return Transport()
 
     def _load(self) -> Any:
         session = botocore.session.Session(profile=self._profile)
