@@ -61,6 +61,9 @@ _STATES = (
 )
 
 
+UNTRUSTED = "check caFile, endpoint and the server's certificate"
+
+
 class Damaged(Exception):
     """A checksum says that a request or an answer was changed on its way; the text says which."""
 
@@ -84,6 +87,8 @@ def refusal(asked: str, exc: BaseException, secrets: Iterable[bytes], *, decrypt
     if "API has not been used" in text:
         return PermissionDenied(message)
     error, hint = _BY_STATUS.get(status, (Misbehaved, ""))
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        hint = UNTRUSTED
     if error is KeyDisabled:
         hint = state_hint(text)
     return error(f"{message} ({hint})" if hint else message)

@@ -7,6 +7,8 @@ attempt; neither reads proxies from the environment.
 from __future__ import annotations
 
 import logging
+import ssl
+from pathlib import Path
 
 import grpc
 from google.api_core.gapic_v1.client_info import ClientInfo
@@ -17,7 +19,7 @@ from google.cloud.kms_v1.services.key_management_service.transports import (
     KeyManagementServiceRestTransport,
 )
 
-from keystead.provider import Unauthenticated
+from keystead.provider import ConfigError
 from keystead.providers._gcp.config import GcpKmsConfig
 from keystead.providers._gcp.http import Session
 
@@ -40,19 +42,23 @@ _LOGGERS = ("google.cloud.kms_v1", "google.auth", "google.api_core")
 def make_client(config: GcpKmsConfig, session: Session) -> KeyManagementServiceClient:
     """Return a client that sends nothing yet, and no credentials but those of a call's metadata."""
     _keep_secrets_out_of_logs()
+    roots = None if config.caFile is None else _authorities(config.caFile)
     if config.transport == "rest":
         transport = _RestTransport(config.endpoint, session)
         return KeyManagementServiceClient(transport=transport)
-    return KeyManagementServiceClient(transport=KeyManagementServiceGrpcTransport(channel=_channel(config)))
+    return KeyManagementServiceClient(transport=KeyManagementServiceGrpcTransport(channel=_channel(config, roots)))
 
 
-def _channel(config: GcpKmsConfig) -> grpc.Channel:
-    roots = None
-    if config.caFile is not None:
-        try:
-            roots = config.caFile.read_bytes()
-        except OSError as exc:
-            raise Unauthenticated(f"cannot read caFile {config.caFile}: {exc.strerror}") from None
+def _authorities(file: Path) -> bytes:
+    """Return the content of a file of CAs. An unusable one would otherwise show as a service that is not reachable."""
+    try:
+        ssl.create_default_context(cafile=str(file))
+        return file.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"caFile {file} is not usable: {exc.strerror}") from None
+
+
+def _channel(config: GcpKmsConfig, roots: bytes | None) -> grpc.Channel:
     proxy: tuple[str, str | int] = ("grpc.enable_http_proxy", 0)
     if config.proxy is not None:
         proxy = ("grpc.http_proxy", config.proxy)

@@ -13,8 +13,8 @@ import requests
 from keystead.provider import Throttled, Unavailable
 from keystead.providers._bounded import BoundedAdapter, time_out
 from keystead.providers._bounded import reason as _reason
+from keystead.providers._gcp.answers import UNTRUSTED
 
-UNTRUSTED = "check caFile, endpoint and the server's certificate"
 NO_TLS = "check that the server at endpoint, or the proxy, speaks TLS"
 _HOSTS = 4
 

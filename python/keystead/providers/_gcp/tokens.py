@@ -175,6 +175,8 @@ def _credentials(file: Path, info: Mapping[str, Any]) -> Any:
     if kind == "external_account" and isinstance(origin, dict):
         if str(origin.get("environment_id", "")).startswith("aws"):
             return aws.Credentials.from_info(info, scopes=[SCOPE])  # type: ignore[no-untyped-call]
+        if "file" in origin:
+            _content(Path(str(origin["file"])))  # the SDK would not say why it cannot read it
         if "file" in origin or "url" in origin:
             return identity_pool.Credentials.from_info(info, scopes=[SCOPE])  # type: ignore[no-untyped-call]
         raise ConfigError(f"{file}: credential_source should be a file, a url or aws; it may run no program")
@@ -182,11 +184,7 @@ def _credentials(file: Path, info: Mapping[str, Any]) -> Any:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(_MAX_FILE + 1)
-    except OSError as exc:
-        raise Unauthenticated(f"cannot read {file}: {exc.strerror}") from None
+    content = _content(file)
     try:
         info = json.loads(content)
     except (ValueError, RecursionError):
@@ -194,6 +192,14 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(info, dict):
         raise Unauthenticated(f"{file} should hold one JSON object of credentials, and holds {len(content)} bytes")
     return info
+
+
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_MAX_FILE + 1)
+    except OSError as exc:
+        raise Unauthenticated(f"cannot read {file}: {exc.strerror}") from None
 
 
 @dataclass(frozen=True, slots=True)
