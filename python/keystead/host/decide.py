@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from keystead._core import ROLE_ONLINE, Record, key_id_epoch
@@ -35,6 +35,7 @@ Decision = Keep | Mint | Refuse
 def decide(
     current: tuple[str, Record] | None,
     cluster: str,
+    accept_clusters: Collection[str],
     epoch: int,
     versions: Mapping[tuple[str, str], str | None],
     max_age: float,
@@ -42,7 +43,8 @@ def decide(
 ) -> Decision:
     """Compare what is in use with what is asked for.
 
-    `current` is the key_id and record in use or on disk. `versions` maps (scheme, ref) of each active member to its
+    `current` is the key_id and record in use or on disk. `accept_clusters` are the labels that Decrypt accepts.
+    `versions` maps (scheme, ref) of each active member to its
     current version, `None` if unknown. `max_age` in seconds; `now` in Unix seconds.
 
     A key_id must never come back with another meaning, so anything that it hashes may change only with a higher
@@ -56,12 +58,16 @@ def decide(
         return Refuse(
             f"epoch {epoch} is below {current_epoch}, which has been in use: set epoch to {current_epoch + 1}"
         )
+    if record.cluster not in accept_clusters:
+        way_out = f"list {record.cluster!r} in acceptClusters" + (
+            f" and set epoch to {epoch + 1}" if epoch == current_epoch else ""
+        )
+        return Refuse(f"cluster changed from {record.cluster!r} to {cluster!r} under epoch {epoch}: {way_out}")
     if epoch > current_epoch:
         return Mint(f"epoch raised from {current_epoch} to {epoch}")
     if record.cluster != cluster:
         return Refuse(
-            f"cluster changed from {record.cluster!r} to {cluster!r} under epoch {epoch}: "
-            f"list {record.cluster!r} in acceptClusters and set epoch to {epoch + 1}"
+            f"cluster changed from {record.cluster!r} to {cluster!r} under epoch {epoch}: set epoch to {epoch + 1}"
         )
     in_use = {(wrap.scheme, wrap.ref): wrap.version for wrap in record.wraps if wrap.role == ROLE_ONLINE}
     if in_use.keys() != versions.keys():

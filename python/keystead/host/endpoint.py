@@ -32,6 +32,7 @@ ANSWER_MARGIN = 0.3
 RETRY_INTERVAL = 5.0
 """Seconds between attempts while something fails."""
 _HEALTHZ_SIZE = 400
+_JUST_STARTED = "the plugin has just started"
 _NOT_READY = "there is no local KEK to encrypt under yet: {reason}"
 
 log = structlog.get_logger("keystead.endpoint")
@@ -110,7 +111,7 @@ class Endpoint:
         self._unsaved: StateFile | None = None
         self._write: WriteState | None = None
         self._decision: Decision | None = None
-        self._problem = "the plugin has just started"
+        self._problem = _JUST_STARTED
         self._health = Health()
         self._health.track(guard.name for guard in target.members.active)
         self._unsafe = False
@@ -311,17 +312,31 @@ class Endpoint:
             return
         record, key_id = kept.record, kept.key_id
         # Status names the key_id before the remote has answered: an empty one would count as a fault of its own.
-        self._problem = "the local KEK on disk is being unwrapped"
-        self._publish()
+        if self._problem == _JUST_STARTED:
+            self._problem = "the local KEK on disk is being unwrapped"
+            self._publish()
         try:
             fetch(self._store, record, target.members, deadline)
             self._write = self._store.write_state(record, key_id)
+        except (errors.NotAuthentic, errors.InvalidCiphertext) as exc:
+            self._give_up(kept, target, exc)
+            return
         except (errors.KeysteadError, KeyError) as exc:
             self._problem = f"the local KEK on disk cannot be unwrapped: {exc}"
             return
         self._accept_clusters()
         self._publish()
         log.info("kek.loaded", endpoint=self.name, key_id=key_id, kek_id=record.kek_id.hex()[:16])
+
+    def _give_up(self, kept: StateFile, target: Target, error: errors.KeysteadError) -> None:
+        """No key will ever open this record: put it aside, so that a new KEK is minted. The epoch may not fall."""
+        self._problem = f"the local KEK on disk cannot be unwrapped: {error}"
+        if self._state_dir is None or kept is not self._disk or target.epoch < key_id_epoch(kept.key_id):
+            return
+        moved_to = self._set_aside(self._state_dir)
+        log.error("state.refused", endpoint=self.name, moved_to=moved_to, error=str(error))
+        if moved_to is not None:
+            self._disk = None
 
     def _read_state(self) -> StateFile | None:
         if self._state_dir is None:
@@ -388,7 +403,8 @@ class Endpoint:
             ref = guard.open(deadline)
             # Without a KEK in use a mint asks for the versions itself.
             versions[guard.scheme, ref] = guard.current_version(deadline) if current is not None else None
-        return decide(current, target.cluster, target.epoch, versions, target.max_age, self._clocks.wall())
+        now = self._clocks.wall()
+        return decide(current, target.cluster, target.accept_clusters, target.epoch, versions, target.max_age, now)
 
     def _adopt(self, write: WriteState, reason: str) -> bool:
         """Persist, then use: in this order, so that a crash never leaves an answer whose record is nowhere."""

@@ -32,6 +32,7 @@ class State(Enum):
 class _KeyHealth:
     up: bool = True
     failures: int = 0
+    denials: int = 0
     successes: int = 0
     failing_since: float = 0.0
     error: errors.KeysteadError | None = None
@@ -51,7 +52,7 @@ class Health:
         """Take one outcome of a round trip at monotonic time `now`: an error, or `None` for success."""
         key = self._keys[name]
         if error is None:
-            key.failures = 0
+            key.failures = key.denials = 0
             key.successes += 1
             if key.successes >= SUCCESSES_TO_COME_UP:
                 key.up, key.error = True, None
@@ -60,6 +61,7 @@ class Health:
             key.failing_since = now
         key.successes = 0
         key.failures += 1
+        key.denials = key.denials + 1 if isinstance(error, _DENIALS) else 0
         key.error = error
         if key.failures >= FAILURES_TO_GO_DOWN:
             key.up = False
@@ -77,7 +79,7 @@ class Health:
             return State.OK
         if any(up):
             return State.DEGRADED
-        if all(isinstance(key.error, _DENIALS) for key in keys):
+        if all(key.denials >= FAILURES_TO_GO_DOWN for key in keys):
             return State.DENIED
         return State.LOST if self._lost_for(now) < grace else State.LOST_LONG
 

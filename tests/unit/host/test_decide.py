@@ -28,18 +28,19 @@ def after(
     used_epoch: int = 5,
     epoch: int = 5,
     cluster: str = CLUSTER,
+    accept: tuple[str, ...] = (CLUSTER, "prod-eu-2"),
     versions: Mapping[tuple[str, str], str | None] | None = None,
     age: float = DAY,
 ) -> Decision:
     asked = {A: "", B: "3"} if versions is None else versions
-    return decide((record.key_id(used_epoch), record), cluster, epoch, asked, MAX_AGE, NOW + age)
+    return decide((record.key_id(used_epoch), record), cluster, accept, epoch, asked, MAX_AGE, NOW + age)
 
 
 RECORD = record_of({A: "", B: "3"})
 
 
 def test_without_a_local_kek_one_is_made() -> None:
-    assert decide(None, CLUSTER, 1, {A: None}, MAX_AGE, NOW) == Mint("there is none yet")
+    assert decide(None, CLUSTER, (CLUSTER,), 1, {A: None}, MAX_AGE, NOW) == Mint("there is none yet")
 
 
 def test_an_unchanged_configuration_keeps_it() -> None:
@@ -61,9 +62,18 @@ def test_a_higher_epoch_makes_a_new_one_whatever_else_changed() -> None:
 
 
 def test_another_cluster_at_the_same_epoch_is_refused_with_the_way_out() -> None:
-    decision = after(RECORD, cluster="prod-eu-2")
+    decision = after(RECORD, cluster="prod-eu-2", accept=("prod-eu-2",))
     assert isinstance(decision, Refuse)
     assert f"list '{CLUSTER}' in acceptClusters and set epoch to 6" in decision.reason
+    accepted = after(RECORD, cluster="prod-eu-2")
+    assert isinstance(accepted, Refuse)
+    assert accepted.reason.endswith("under epoch 5: set epoch to 6")
+
+
+def test_another_cluster_at_a_higher_epoch_is_refused_while_old_data_would_not_be_read() -> None:
+    decision = after(RECORD, epoch=6, cluster="prod-eu-2", accept=("prod-eu-2",))
+    assert isinstance(decision, Refuse)
+    assert decision.reason.endswith(f"under epoch 6: list '{CLUSTER}' in acceptClusters")
 
 
 @pytest.mark.parametrize(

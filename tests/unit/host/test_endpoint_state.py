@@ -66,6 +66,38 @@ def test_a_state_file_that_cannot_be_read_is_set_aside_and_another_made(
     assert line["moved_to"] == str(tmp_path / "main/current.unreadable")
 
 
+def damaged(path: Path) -> bytes:
+    """Flip a bit of the record's MAC, which a parser cannot see; return what is on disk now."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    return bytes(content)
+
+
+def test_a_state_whose_record_no_key_will_ever_open_is_set_aside_and_another_made(
+    start: Start, key: FakeProvider, tmp_path: Path, logged: Lines
+) -> None:
+    before = encrypt(start(target(key)).endpoint)
+    content = damaged(tmp_path / "main/current")
+    rig = start(target(key))
+    assert rig.healthz == "ok"
+    assert (tmp_path / "main/current.unreadable").read_bytes() == content
+    assert decrypt(rig.endpoint, before) == SEED
+    assert kek_id(encrypt(rig.endpoint)) != kek_id(before)
+    (line,) = events(logged, "state.refused")
+    assert "MAC" in line["error"]
+
+
+def test_a_damaged_state_of_a_higher_epoch_still_keeps_a_lower_one_from_use(
+    start: Start, key: FakeProvider, tmp_path: Path
+) -> None:
+    start(target(key, epoch=3))
+    content = damaged(tmp_path / "main/current")
+    rig = start(target(key, epoch=2))
+    assert rig.healthz.startswith("starting: epoch 2 is below 3")
+    assert (tmp_path / "main/current").read_bytes() == content
+
+
 def test_a_state_file_that_can_be_neither_read_nor_set_aside_stops_nothing(
     start: Start, key: FakeProvider, tmp_path: Path
 ) -> None:

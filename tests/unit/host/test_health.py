@@ -127,8 +127,18 @@ def test_wrong_answers_and_bad_credentials_are_not_a_refusal_of_the_key() -> Non
 
 def test_an_outage_that_ends_as_a_refusal_turns_red() -> None:
     health = health_of("a")
-    observe(health, "a", AWAY, AWAY, AWAY, DENIED)
-    assert health.state(4.0, GRACE) is State.DENIED
+    observe(health, "a", AWAY, AWAY, AWAY, DENIED, DENIED)
+    assert health.state(5.0, GRACE) is State.LOST
+    observe(health, "a", DENIED, start=5.0)
+    assert health.state(6.0, GRACE) is State.DENIED
+
+
+def test_two_failures_of_the_network_do_not_make_one_refusal_three() -> None:
+    health = health_of("a")
+    observe(health, "a", AWAY, AWAY, DENIED)
+    assert health.state(3.0, GRACE) is State.LOST
+    observe(health, "a", DENIED, AWAY, DENIED, DENIED, start=3.0)
+    assert health.state(7.0, GRACE) is State.LOST
 
 
 def test_one_success_ends_the_length_of_an_outage_though_the_key_is_still_down() -> None:
