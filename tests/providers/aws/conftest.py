@@ -29,6 +29,14 @@ def aws() -> Iterator[FakeAws]:
 
 
 @pytest.fixture
+def instance(aws: FakeAws, monkeypatch: pytest.MonkeyPatch) -> FakeAws:
+    """An instance with a role."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", aws.address)
+    return aws
+
+
+@pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
     """Build a provider that is closed at the end. Its credentials are in a file unless fields name others."""
     pytest.importorskip(

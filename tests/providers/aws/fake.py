@@ -9,8 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import hashlib
-import hmac
 import json
 import os
 import re
@@ -26,6 +24,8 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from providers.aws.signature import wrong
 
 ACCOUNT = "111122223333"
 REQUEST_ID = "6c1e1f3e-0000-4000-8000-5d2f4a8f7a10"
@@ -232,43 +232,10 @@ class FakeAws:
             return Reply(200, {"Code": "Success", "Token": keys.pop("SessionToken"), **keys}, plain)
         return Reply(404, b"", plain)
 
-    # Signature version 4, written after its description, to see that requests arrive as they were signed
-
     def _check_signature(self, request: Request, raw: bytes, service: str) -> None:
-        match = re.fullmatch(
-            r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, "
-            r"SignedHeaders=([^,]+), Signature=([0-9a-f]{64})",
-            request.headers.get("authorization", ""),
-        )
-        if match is None:
-            raise Refused("MissingAuthenticationTokenException", "Missing Authentication Token")
-        access, day, region, named, signed, signature = match.groups()
-        if access not in self.secret_keys:
-            raise Refused("UnrecognizedClientException", "The security token included in the request is invalid.")
-        secret, token = self.secret_keys[access]
-        if request.headers.get("x-amz-security-token") != token:
-            raise Refused("UnrecognizedClientException", "The security token included in the request is invalid.")
-        names = signed.split(";")
-        canonical = "\n".join(
-            [
-                "POST",
-                "/",
-                "",
-                *(f"{name}:{request.headers[name].strip()}" for name in names),
-                "",
-                signed,
-                hashlib.sha256(raw).hexdigest(),
-            ]
-        )
-        scope = f"{day}/{region}/{named}/aws4_request"
-        text = "\n".join(
-            ["AWS4-HMAC-SHA256", request.headers["x-amz-date"], scope, hashlib.sha256(canonical.encode()).hexdigest()]
-        )
-        key = f"AWS4{secret}".encode()
-        for part in (*scope.split("/"), text):
-            key = hmac.digest(key, part.encode(), "sha256")
-        if (region, named) != (self.region, service) or key.hex() != signature:
-            raise Refused("InvalidSignatureException", f"The Canonical String should have been {canonical}")
+        problem = wrong(request.headers, raw, self.secret_keys, self.region, service)
+        if problem is not None:
+            raise Refused(*problem)
 
 
 ACCESS, SECRET = "AKIACANARYACCESS", "canary-secret-access-key-0123456789abcdef"

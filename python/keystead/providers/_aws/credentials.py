@@ -129,12 +129,14 @@ class Credentials:
             if self._attempts != seen and self._last_failure is not None:
                 failure, text = self._last_failure
                 raise failure(text)
-            self._attempts += 1
             try:
                 self._lease = self._new(deadline)
             except ProviderError as exc:
                 self._last_failure = type(exc), str(exc)
                 raise
+            finally:
+                # Not before: a caller that comes meanwhile is to see that an attempt ended while it waited.
+                self._attempts += 1
             self._last_failure = None
             return self._lease
         finally:
