@@ -253,6 +253,7 @@ class Endpoint:
             self._load(target, self._deadline())
         settled = self._settle(target, self._deadline())
         self._save()
+        self._publish()
         # Last, for it waits for keys that are down, and those that only decrypt are not needed for what comes before.
         opened = self._open(target, self._deadline())
         self._probe(target)

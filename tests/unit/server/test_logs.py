@@ -75,13 +75,14 @@ def test_a_traceback_has_no_local_variables() -> None:
     assert "CANARY-31" not in stream.getvalue()
 
 
-@pytest.mark.parametrize("name", ["botocore.endpoint", "urllib3.connectionpool", "hvac", "google.auth"])
+@pytest.mark.parametrize("name", ["botocore.endpoint", "urllib3.connectionpool", "hvac", "google.auth", "any.library"])
 def test_libraries_say_nothing_below_a_warning_at_any_verbosity(name: str) -> None:
     with configured("json", 10) as stream:
         logging.getLogger(name).debug("canary-32")
         logging.getLogger(name).info("canary-32")
-        logging.getLogger(name).warning("worth knowing")
-    assert stream.getvalue() == f"WARNING {name}: worth knowing\n"
+        logging.getLogger("any.library").warning("worth knowing")
+    # Whether a warning of an SDK passes is for its provider to say: some answer for keys in memory.
+    assert stream.getvalue() == "WARNING any.library: worth knowing\n"
 
 
 def test_a_stream_that_cannot_be_written_is_no_reason_to_fail() -> None:
