@@ -22,6 +22,8 @@ from keystead.providers._gcp.http import Session, reason
 from keystead.providers._gcp.tokens import Tokens, source
 
 _NO_ANSWER = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException)
+_EARLY = 0.05
+"""A call's own time limit may end this many seconds before the deadline: gRPC counts milliseconds."""
 _UNREADABLE = (NotJson, DecodeError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What the SDK raises for an answer that is not one of Cloud KMS, or for a channel that is closed meanwhile."""
 
@@ -96,17 +98,16 @@ class Service:
         secrets: Iterable[bytes],
     ) -> Any:
         """Call once more if a checksum is wrong: a bit may flip once on the way."""
-        for last in (False, True):
+        damage = ""
+        for _ in range(2):
             try:
                 answer = self._call(operation, method, request, deadline, secrets)
                 check(answer)
                 return answer
             except Damaged as exc:
-                if last:
-                    raise Misbehaved(
-                        f"{self._asked(operation, request)} answered {exc}, twice: something on the way changes bytes"
-                    ) from None
-        raise AssertionError("unreachable")
+                damage = str(exc)
+        asked = self._asked(operation, request)
+        raise Misbehaved(f"{asked} answered {damage}, twice: something on the way changes bytes")
 
     def _call(
         self,
@@ -144,7 +145,7 @@ class Service:
         try:
             return method(request=request, retry=None, timeout=seconds, metadata=headers)
         except GoogleAPICallError as exc:
-            if exc.grpc_status_code is grpc.StatusCode.DEADLINE_EXCEEDED and not hasattr(exc.response, "status_code"):
+            if exc.grpc_status_code is grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() >= deadline - _EARLY:
                 return Unavailable(f"{asked}: no complete answer within {seconds:.1f} s")
             return refusal(asked, exc, [*secrets, token.encode()], decrypts=operation == "Decrypt")
         except _NO_ANSWER as exc:
