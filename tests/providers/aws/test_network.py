@@ -10,7 +10,7 @@ import pytest
 
 from keystead.provider import KeyDisabled, KeyNotFound, Throttled, Unauthenticated, Unavailable
 from providers.aws.fake import FakeAws, Key, fake_aws, refused
-from providers.aws.given import CONTEXT, KEK, Make, soon
+from providers.aws.given import CONTEXT, KEK, Make, older, profile, soon, works
 from providers.aws.network import Network, network
 from providers.vault.certificates import Authority
 
@@ -83,6 +83,26 @@ def test_sts_is_called_in_the_region_of_the_key(
             provider.open(soon())
         assert len(sts.asked("AssumeRole")) == 1
     assert net.asked[0] == host
+
+
+def test_a_profile_that_assumes_a_role_calls_sts_the_same_way_and_not_each_minute(
+    ca: Authority, net: Network, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".aws").mkdir()
+    role = "role_arn = arn:aws:iam::111122223333:role/keystead\nsource_profile = base\n"
+    (tmp_path / ".aws/config").write_text(f"[profile kms]\n{role}")
+    (tmp_path / ".aws/credentials").write_text(profile("base"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_STS_REGIONAL_ENDPOINTS", "legacy")
+    with serve(ca, net, "sts.eu-west-1.amazonaws.com") as sts, serve(ca, net, HOSTS[0], keys=sts.keys) as kms:
+        kms.secret_keys = sts.secret_keys
+        provider = make(None, sts.new_key(), ambient=True, profile="kms", proxy=net.address, caFile=str(ca.file))
+        provider.open(soon())
+        older(provider, 61)
+        assert works(provider)
+        assert works(provider)
+        assert len(sts.asked("AssumeRole")) == 1
+    assert net.asked[0] == "sts.eu-west-1.amazonaws.com"
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,15 @@ from keystead.providers._aws.http import Transport, host_of
 # logs at, its loggers say nothing: all that matters is in the errors.
 logging.getLogger("botocore").setLevel(logging.CRITICAL)
 
+REGIONAL_STS = {"sts_regional_endpoints": "regional"}
+"""An older botocore calls one STS for the whole world unless told otherwise."""
+
 # Variables and files that would change endpoints, retries, proxies or profiles behind the configuration's back.
+_FIXED = {"config_file": os.devnull, "credentials_file": os.devnull, **REGIONAL_STS}
 _NO_ENVIRONMENT = {
-    name: (None, None, default, convert)
+    name: (None, None, _FIXED.get(name, default), convert)
     for name, (_, _, default, convert) in botocore.session.Session.SESSION_VARIABLES.items()
-} | dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+}
 
 # Descriptions of services and endpoints, read once for all sessions.
 _DATA = botocore.loaders.create_loader()

@@ -22,7 +22,7 @@ from keystead.providers._aws.credentials import Grant, Source
 from keystead.providers._aws.http import Transport, time_left, until
 from keystead.providers._aws.metadata import from_instance
 from keystead.providers._aws.regions import Regions
-from keystead.providers._aws.sessions import call, client_config, make_client, send_by
+from keystead.providers._aws.sessions import REGIONAL_STS, call, client_config, make_client, send_by
 
 LOOK_AGAIN_SECONDS = 60.0
 """How often environment, files and instance are looked at again: botocore does not tell when they end."""
@@ -95,6 +95,8 @@ class _Chain:
                 pass  # botocore takes a file that it cannot read for an empty one
             session.set_config_variable("credentials_file", str(self._file))
             session.set_config_variable("config_file", os.devnull)
+        for name, value in REGIONAL_STS.items():
+            session.set_config_variable(name, value)
         session.set_default_client_config(client_config(self._config))
         send_by(session, self._transport)
         chain = create_credential_resolver(session, self._cache, self._config.called_regions[0])
