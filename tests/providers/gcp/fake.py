@@ -95,6 +95,8 @@ class FakeKms:
     faults: list[Fault] = field(default_factory=list)
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, name, and the header authorization of each call."""
+    plaintexts: list[bytes] = field(default_factory=list)
+    """What was encrypted."""
     tokens: set[str] | None = None
     """The tokens that are accepted; all, if it is `None`."""
     denied: set[str] = field(default_factory=set)
@@ -147,6 +149,7 @@ class FakeKms:
             raise Refused("FAILED_PRECONDITION", f"{name} has no primary version.")
         version = self._version(name, key, chosen)
         self._check(request, "plaintext")
+        self.plaintexts.append(request.plaintext)
         nonce = os.urandom(12)
         sealed = AESGCM(version.material).encrypt(nonce, request.plaintext, request.additional_authenticated_data)
         ciphertext = chosen.to_bytes(4, "big") + nonce + sealed
