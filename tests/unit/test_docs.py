@@ -132,20 +132,21 @@ def test_every_code_that_an_error_becomes_is_explained() -> None:
     assert raised <= explained
 
 
-def test_every_complete_configuration_lints_clean_and_serves_the_socket_of_its_page() -> None:
-    sockets: dict[str, set[str]] = {}
+def test_every_complete_configuration_lints_clean_and_the_sockets_of_kube_apiserver_are_served() -> None:
+    sockets: set[str] = set()
     checked = 0
     for name, text in blocks("yaml"):
         if "kind: KeysteadConfiguration" in text:
             configuration = load_text(text, name)
-            sockets.setdefault(name, set()).update(endpoint.socket.uri for endpoint in configuration.endpoints)
+            sockets.update(endpoint.socket.uri for endpoint in configuration.endpoints)
             checked += 1
     assert checked >= 4
     for name, text in blocks("yaml"):
         if "kind: EncryptionConfiguration" in text:
             providers = YAML(typ="safe").load(text)["resources"][0]["providers"]
-            assert providers[0]["kms"]["endpoint"] in sockets[name]
-            checked += 1
+            ours = [p["kms"]["endpoint"] for p in providers if p.get("kms", {}).get("name", "").startswith("keystead")]
+            assert sockets.issuperset(ours), name
+            checked += len(ours)
     assert checked >= 6
 
 
