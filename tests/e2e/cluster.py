@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,6 +125,8 @@ class ApiServer:
 
     def start(self, ready: str = "/readyz", timeout: float = 60) -> None:
         """Start, and wait until the health endpoint `ready` answers 200; an empty one means not to wait."""
+        if hasattr(self, "kube"):
+            self.kube.close()  # a process that ended by itself has left its connections
         self.child.start()
         certificate = self._certificates / "apiserver.crt"
         until(certificate.exists, timeout, f"{self.child.name}: a serving certificate", self.child)
@@ -144,6 +147,19 @@ class ApiServer:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    def given_up_by(self, timeout: float = 100) -> str:
+        """Wait until it is ready, or has ended because a hook of its start gave up; return that hook's name, or ""."""
+        until(
+            lambda: not self.child.running or self.is_healthy("/readyz"), timeout, f"{self.child.name}: ready or ended"
+        )
+        if self.child.running:
+            return ""
+        hooks = re.findall(
+            r'^F.* PostStartHook "(.+?)" failed', self.child.log.read_text(errors="replace"), re.MULTILINE
+        )
+        assert hooks, f"no hook ended {self.child.name}; its log ends:\n{self.child.tail()}"
+        return str(hooks[-1])
 
     def is_healthy(self, endpoint: str = "/readyz/kms-providers") -> bool:
         """Probe a health endpoint. Probing the KMS check makes the apiserver ask for Status every 20 s, not 60 s."""

@@ -9,11 +9,15 @@ import os
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 Object = dict[str, Any]
+
+IDLE = 60
+"""Seconds after which a connection is not used again: the apiserver may be about to close it, which is no finding."""
 
 
 class KubeError(Exception):
@@ -47,6 +51,8 @@ class Kube:
             connection = http.client.HTTPSConnection(self._address, self._port, timeout=60, context=self._tls)
             self._per_thread.connection = connection
             self._connections.append(connection)
+        elif time.monotonic() - self._per_thread.used > IDLE:
+            connection.close()  # the request below opens it again
         try:
             connection.request(method, path, None if body is None else json.dumps(body), self._headers)
             answer = connection.getresponse()
@@ -54,6 +60,8 @@ class Kube:
         except (OSError, http.client.HTTPException):
             connection.close()  # the next request of this thread opens it again
             raise
+        finally:
+            self._per_thread.used = time.monotonic()
 
     def close(self) -> None:
         """Close the connections of all threads."""

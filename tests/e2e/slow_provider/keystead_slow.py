@@ -26,7 +26,6 @@ class SlowProvider(LocalProvider):
     """Does what `local` does, later or not at all."""
 
     config_type: ClassVar[type[ProviderConfig]] = SlowConfig
-    notice: ClassVar[str | None] = None
 
     def open(self, deadline: float) -> str:
         self._travel(deadline)
