@@ -22,10 +22,11 @@ prepare_environment()
 
 from keystead._core import AeadKey, KekStore  # noqa: E402
 from keystead._proto.v2 import api_pb2 as v2  # noqa: E402
-from keystead.host.endpoint import Endpoint, Target  # noqa: E402
+from keystead.host.endpoint import Endpoint  # noqa: E402
 from keystead.host.guard import Guard  # noqa: E402
 from keystead.host.members import Member, Members  # noqa: E402
 from keystead.host.mint import mint  # noqa: E402
+from keystead.host.target import Target  # noqa: E402
 from keystead.provider import (  # noqa: E402
     KEK_SIZE,
     Capabilities,

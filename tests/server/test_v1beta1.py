@@ -8,7 +8,7 @@ import pytest
 from keystead import __version__, errors
 from keystead._core import MAX_PLAINTEXT, V1Cipher
 from keystead._proto.v1beta1 import api_pb2 as v1
-from keystead.host.endpoint import Snapshot
+from keystead.host.snapshot import Snapshot
 from support.serving import V1_SERVICE, V2_SERVICE, Client, Sealed, Served
 
 
@@ -59,7 +59,7 @@ def test_a_seed_sealed_for_one_api_does_not_open_through_the_other(plugin: Serve
 def test_ping_fails_with_the_text_of_status_when_status_is_not_ok(plugin: Served) -> None:
     good = plugin.endpoint.snapshot
     assert not isinstance(good.writing, errors.KeysteadError)
-    plugin.endpoint._snapshot = Snapshot(good.writing, good.key_id, "remote denies key: lab", good.status)
+    plugin.endpoint._caretaker.snapshot = Snapshot(good.writing, good.key_id, "remote denies key: lab", good.status)
     try:
         request = v1.EncryptRequest(version="v1beta1", plain=b"ping").SerializeToString()
         code, text = plugin.client.refusal(f"{V1_SERVICE}/Encrypt", request)
@@ -67,7 +67,7 @@ def test_ping_fails_with_the_text_of_status_when_status_is_not_ok(plugin: Served
         assert text.startswith("remote denies key: lab")
         assert plugin.client.decrypt_v1(plugin.client.encrypt_v1(b"pong")) == b"pong"
     finally:
-        plugin.endpoint._snapshot = good
+        plugin.endpoint._caretaker.snapshot = good
 
 
 def test_both_apis_answer_on_one_connection(plugin: Served) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keystead._core import Record
-from keystead.host.endpoint import Target
+from keystead.host.target import Target
 from support.fakes import FakeProvider, Rig, members_of, target_of
 from support.messages import Ciphertext
 
@@ -36,3 +36,8 @@ def events(logged: Lines, name: str) -> Lines:
 def kek_id(ciphertext: Ciphertext) -> bytes:
     """The local KEK that a ciphertext was sealed under."""
     return Record.parse(ciphertext.record).kek_id
+
+
+def errors_of(rig: Rig) -> dict[str, str]:
+    """Why, for each key of which an error is reported."""
+    return {key.name: key.error for key in rig.endpoint.report().keys if key.error is not None}

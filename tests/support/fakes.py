@@ -19,9 +19,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keystead import errors
-from keystead.host.endpoint import Clocks, Endpoint, Target
+from keystead.host.clocks import Clocks
+from keystead.host.endpoint import Endpoint
 from keystead.host.guard import Guard
 from keystead.host.members import Member, Members
+from keystead.host.target import Target
 from keystead.provider import Capabilities, Provider, ProviderConfig, WrapContext, Wrapped
 
 SCHEME = "fake"

@@ -7,10 +7,12 @@ import threading
 import structlog
 
 from keystead.config import Configuration, EndpointConfig
-from keystead.host.endpoint import Clocks, Endpoint, Target
+from keystead.host.clocks import Clocks
+from keystead.host.endpoint import Endpoint
 from keystead.host.guard import Guard
 from keystead.host.members import Member, Members
 from keystead.host.observer import Observer
+from keystead.host.target import Target
 from keystead.provider import ProviderConfig
 from keystead.registry import provider_class
 

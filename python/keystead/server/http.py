@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
             good = report.healthz == "ok"
             ready = ready and good
             lines.append(f"[{'+' if good else '-'}]endpoint {name} {report.state}: {report.healthz}")
-            lines += [f"[-]endpoint {name} key {key}: {why}" for key, why in report.down.items()]
+            lines += [f"[-]endpoint {name} key {key.name}: {key.error}" for key in report.keys if key.error is not None]
             if report.refused is not None:
                 lines.append(f"[-]endpoint {name} configuration: {report.refused}")
             if report.unsaved:

@@ -111,6 +111,6 @@ class _EndpointCollector(Collector):
             stored.add_metric([name], report.keks)
             waiting.add_metric([name], report.waiting)
             refused.add_metric([name], float(report.refused is not None))
-            for key, is_open in report.members.items():
-                opened.add_metric([name, key], float(is_open))
+            for key in report.keys:
+                opened.add_metric([name, key.name], float(key.ref is not None))
         return [healthy, stored, waiting, refused, opened]

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from keystead.host import guard as guard_module
-from keystead.host.endpoint import Target
+from keystead.host.target import Target
 from support.endpoints import Lines, Start
 from support.fakes import FakeProvider, Rig, rig_of
 

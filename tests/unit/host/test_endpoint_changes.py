@@ -10,7 +10,7 @@ import pytest
 from keystead import errors
 from keystead._core import Record, key_id_epoch
 from keystead.provider import WrapContext, Wrapped
-from support.endpoints import Lines, Start, events, kek_id, target
+from support.endpoints import Lines, Start, errors_of, events, kek_id, target
 from support.fakes import CLUSTER, FakeProvider, members_of, target_of
 from support.messages import SEED, decrypt, encrypt
 
@@ -181,7 +181,7 @@ def test_nothing_is_dropped_while_a_member_is_not_open(start: Start, key: FakePr
     old.fail(errors.Unavailable("away"))
     rig.tend(target(new, old=(old,), epoch=2))
     assert decrypt(rig.endpoint, before) == SEED
-    assert rig.endpoint.report().down == {"old": "key old: open: away"}
+    assert errors_of(rig) == {"old": "key old: open: away"}
 
 
 def test_two_keys_that_are_one_are_refused_and_nothing_else_changes(start: Start, key: FakeProvider) -> None:

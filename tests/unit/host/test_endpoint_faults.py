@@ -10,6 +10,7 @@ import pytest
 
 from keystead import errors
 from keystead._core import key_id_epoch
+from keystead.host import caretaker as caretaker_module
 from keystead.host import endpoint as endpoint_module
 from support.endpoints import Lines, Start, events, kek_id, target
 from support.fakes import FakeProvider, target_of, until
@@ -77,15 +78,15 @@ def test_the_thread_starts_mints_takes_up_changes_at_once_and_stops(start: Start
     rig.endpoint.apply(target_of(first.members, epoch=2))
     until(lambda: key_id_epoch(rig.key_id) == 2)
     rig.endpoint.stop()
-    assert not rig.endpoint._thread.is_alive()
+    assert not rig.endpoint._caretaker._thread.is_alive()
 
 
 def test_an_error_that_nobody_expects_does_not_end_the_thread(
     start: Start, key: FakeProvider, monkeypatch: pytest.MonkeyPatch, logged: Lines
 ) -> None:
-    monkeypatch.setattr(endpoint_module, "RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(caretaker_module, "RETRY_INTERVAL", 0.01)
     rig = start(target(key), tend=False)
-    real = rig.endpoint._settle
+    real = rig.endpoint._caretaker._settle
     failures = iter([True, True])
 
     def settle(*args: Any) -> bool:
@@ -93,7 +94,7 @@ def test_an_error_that_nobody_expects_does_not_end_the_thread(
             raise RuntimeError("a bug")
         return real(*args)
 
-    monkeypatch.setattr(rig.endpoint, "_settle", settle)
+    monkeypatch.setattr(rig.endpoint._caretaker, "_settle", settle)
     rig.endpoint.start()
     until(lambda: rig.healthz == "ok")
     assert len(events(logged, "endpoint.tend_failed")) == 2

@@ -6,7 +6,7 @@ import pytest
 
 from keystead import errors
 from keystead._core import Record, key_id_epoch
-from support.endpoints import DAY, Start, kek_id, target
+from support.endpoints import DAY, Start, errors_of, kek_id, target
 from support.fakes import FakeProvider
 from support.messages import SEED, decrypt, encrypt
 
@@ -61,7 +61,7 @@ def test_one_member_down_is_degraded_and_ok(start: Start, key: FakeProvider) -> 
         rig.pass_time(60.0)
     report = rig.endpoint.report()
     assert (report.state, report.healthz) == ("degraded", "ok")
-    assert list(report.down) == ["b"]
+    assert list(errors_of(rig)) == ["b"]
 
 
 def test_a_member_that_only_decrypts_has_no_part_in_health(start: Start, key: FakeProvider) -> None:

@@ -90,7 +90,7 @@ ONE = {"main": {"a": "active"}}
 
 def guards_of(plugin: Plugin, endpoint: str) -> list[Guard]:
     found = plugin.endpoints[endpoint]
-    return [member.guard for member in (found._pending or found._target).members.all]
+    return [member.guard for member in (found._caretaker._pending or found._caretaker._target).members.all]
 
 
 def test_endpoints_serve_from_their_own_directories_and_share_a_key(
@@ -131,7 +131,7 @@ def test_a_reload_adds_and_removes_endpoints_while_others_go_on(
     assert plugin.endpoints["main"] is main
     assert set(plugin.endpoints) == {"main", "new"}
     until(lambda: plugin.endpoints["new"].snapshot.healthz == "ok")
-    assert not old._thread.is_alive()
+    assert not old._caretaker._thread.is_alive()
     assert decrypt(main, encrypt(main)) == SEED
 
 
@@ -178,4 +178,4 @@ def test_stopping_closes_every_key(shelf: Shelf, tmp_path: Path) -> None:
     until(lambda: plugin.endpoints["main"].snapshot.healthz == "ok")
     plugin.stop()
     assert {provider.config.name: provider.closed for provider in shelf.made} == {"a": 1, "b": 1}
-    assert not plugin.endpoints["main"]._thread.is_alive()
+    assert not plugin.endpoints["main"]._caretaker._thread.is_alive()

@@ -11,21 +11,46 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from keystead.host.endpoint import Endpoint, Report
+from keystead.host.endpoint import Endpoint
+from keystead.host.report import KeyReport, RecordReport, Report
 from keystead.server import http as web
 from keystead.server.metrics import Metrics
 
+LAB = KeyReport(
+    name="lab",
+    provider="local",
+    ref="lab",
+    stage="active",
+    role="online",
+    up=True,
+    since=1_790_000_000.0,
+    error=None,
+    version="1",
+    observed_version="1",
+    proven=True,
+    proven_at=1_790_000_000.0,
+    last_success=1_790_000_000.0,
+    staged_since=None,
+    soak_left=0.0,
+    credential_expiry=None,
+)
 GOOD = Report(
+    name="main",
+    cluster="prod",
+    epoch=1,
     state="ok",
+    since=1_790_000_000.0,
     healthz="ok",
     key_id="ks1.e1.aaaa",
     refused=None,
-    unsaved=False,
-    down={},
-    members={"lab": True, "far": False},
+    activation_unproven=False,
+    overdue=None,
+    record=RecordReport("00" * 32, "ks1.e1.aaaa", 1_790_000_000, uses=1, persisted=True, wraps=()),
+    keys=(LAB, replace(LAB, name="far", ref=None, up=False)),
     keks=3,
     waiting=2,
 )
+UNSAVED = replace(cast("RecordReport", GOOD.record), persisted=False)
 
 
 class Reporting:
@@ -81,9 +106,11 @@ def test_readyz_is_ok_when_every_endpoint_is(site: Site) -> None:
 
 
 def test_readyz_names_each_endpoint_key_and_refusal(site: Site, endpoints: dict[str, Reporting]) -> None:
-    endpoints["main"] = Reporting(state="degraded", down={"bao-dr": "key bao-dr: wrap: sealed"})
+    endpoints["main"] = Reporting(
+        state="degraded", keys=(LAB, replace(LAB, name="bao-dr", up=False, error="key bao-dr: wrap: sealed"))
+    )
     endpoints["old"] = Reporting(
-        state="init", healthz="starting: key lab: open: away", refused="epoch 1 is below 2", unsaved=True
+        state="init", healthz="starting: key lab: open: away", refused="epoch 1 is below 2", record=UNSAVED
     )
     code, text = site.get("/readyz")
     assert code == 503

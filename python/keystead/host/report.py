@@ -1,0 +1,101 @@
+"""The facts that an endpoint tells about itself: for /readyz, metrics, `keystead status` and the checks of a rotation.
+
+Frozen values of plain types: `dataclasses.asdict` makes what JSON can hold. Moments are Unix seconds, spans seconds.
+Nothing here is secret: refs, versions and error texts are public, and a record is public data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WrapReport:
+    """The local KEK under one remote key."""
+
+    scheme: str
+    ref: str
+    version: str
+    role: str
+    """`online` or `recovery`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReport:
+    """The record in use, or the one on disk that is still to be unwrapped."""
+
+    kek_id: str
+    """64 hexadecimal digits."""
+    key_id: str
+    created: float
+    uses: int
+    """Values sealed under it by this process; 0 while it is not in use."""
+    persisted: bool | None
+    """Whether it is in the state directory; `None` without one."""
+    wraps: tuple[WrapReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """One member of an endpoint."""
+
+    name: str
+    provider: str
+    ref: str | None
+    """What records name it by; `None` until it has been opened."""
+    stage: str
+    """`active` or `decrypt`, as configured."""
+    role: str
+    """`online` or `recovery`. A recovery key only wraps, and nothing is known of its health."""
+    up: bool
+    since: float | None
+    """Since when it is up or down; `None` before the first probe."""
+    error: str | None
+    """What it failed with last, if that is not over; also while it still counts as up."""
+    version: str | None
+    """Its version in the record; `None` if the record does not name it."""
+    observed_version: str | None
+    """Its current version as the remote told last; `None` if it never did or the credentials may not look."""
+    proven: bool
+    """Whether this node wrapped and unwrapped a value with it within the last 5 minutes."""
+    proven_at: float | None
+    last_success: float | None
+    """When a probe, a mint or an unwrap for a Decrypt last succeeded."""
+    staged_since: float | None
+    """Since when this process has it as a key that decrypts; `None` for one that is in the record."""
+    soak_left: float
+    """Seconds until it may become active as far as `soak` is concerned; 0 if nothing is left."""
+    credential_expiry: float | None
+    """When its credentials end, if the provider knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One endpoint."""
+
+    name: str
+    cluster: str
+    epoch: int
+    """The epoch of the configuration; that of the record is in `key_id`."""
+    state: str
+    """`init`, `ok`, `degraded`, `lost`, `lost-long`, `denied` or `unsafe`."""
+    since: float
+    healthz: str
+    key_id: str
+    refused: str | None
+    """Why a rule keeps the configured keys from use, and the way out."""
+    activation_unproven: bool
+    """Whether a key became active without this node having seen it as `decrypt` before."""
+    overdue: str | None
+    """Why a local KEK that should have been replaced is still in use."""
+    record: RecordReport | None
+    keys: tuple[KeyReport, ...]
+    keks: int
+    """Unwrapped KEKs in memory."""
+    waiting: int
+    """Decrypts that wait for a remote KMS."""
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the record in use should be in the state directory and is not."""
+        return self.record is not None and self.record.persisted is False
