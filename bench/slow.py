@@ -83,7 +83,7 @@ class SlowProvider(Provider[ProviderConfig]):
 def main() -> None:
     path, items, records, delay = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     provider = SlowProvider(ProviderConfig(name="slow", provider="slow"))
-    members = Members((Member(Guard("slow", "slow", provider), active=True),))
+    members = Members((Member(Guard(provider.config, lambda: provider), active=True),))
     members.open(time.monotonic() + 5)
     items.write_text(json.dumps([_sealed(members) for _ in range(records)]))
     # The endpoint will also make a KEK for itself, which counts for nothing here.

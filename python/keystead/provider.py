@@ -15,11 +15,12 @@ to validate the configuration, so import the SDK inside `open`, not at the top.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from keystead.errors import (
     ConfigError,
@@ -42,6 +43,7 @@ __all__ = [
     "InvalidCiphertext",
     "KeyDisabled",
     "KeyNotFound",
+    "Limits",
     "Misbehaved",
     "PermissionDenied",
     "Provider",
@@ -62,21 +64,68 @@ KEK_SIZE = 32
 
 WRAP_DOMAIN = b"keystead.dev/wrap/v1\x00"
 
+_NAME = "[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?"
+_VERSION = "[!-~]{1,64}"
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise ValueError("should be 1 to 63 characters of a-z, 0-9, '.' and '-', with a letter or digit at both ends")
+    return value
+
+
+def _version_text(value: Any) -> Any:
+    """YAML takes a version such as 3 for a number."""
+    return str(value) if type(value) is int else value
+
+
+def _version(value: str) -> str:
+    if not re.fullmatch(_VERSION, value):
+        raise ValueError("should be 1 to 64 characters of printable ASCII without spaces")
+    return value
+
+
+class Limits(BaseModel):
+    """How hard one process may press the remote with one key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rate: int = Field(
+        default=200,
+        ge=1,
+        le=10_000,
+        strict=True,
+        description="Calls per second, 1 to 10000. As many as concurrency allows are let through before it counts. "
+        "What opens, probes and rewraps is counted too, and goes first.",
+    )
+    concurrency: int = Field(
+        default=16,
+        ge=1,
+        le=64,
+        strict=True,
+        description="Unwraps that may be under way at once, 1 to 64. More wait in line.",
+    )
+
 
 class ProviderConfig(BaseModel):
     """Base of a provider's part of `keys:` in the configuration; subclass it and add fields in camelCase.
 
     The model becomes `keystead config lint`, `schema` and `explain` by itself, so give each field a description.
-    Secrets are only ever paths of files.
+    Secrets are only ever paths of files. The fields here are the host's: it acts on them, and a provider need not.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(
-        pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
-        description="Name of this key, used by endpoints and in messages.",
+    name: Annotated[str, AfterValidator(_name)] = Field(
+        json_schema_extra={"pattern": f"^{_NAME}$"}, description="Name of this key, used by endpoints and in messages."
     )
     provider: str = Field(description="Provider of this key: an entry point of the group keystead.providers.")
+    version: Annotated[str, BeforeValidator(_version_text), AfterValidator(_version)] | None = Field(
+        default=None,
+        description="Version of the remote key that new wraps use, instead of its current one, to stay with it or to "
+        "go back to it. Others still unwrap. Only for providers whose keys have versions.",
+    )
+    limits: Limits = Field(default_factory=Limits, description="Limits on calls of the remote with this key.")
 
 
 ConfigT = TypeVar("ConfigT", bound=ProviderConfig)

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -45,8 +45,8 @@ class FakeProvider(Provider[ProviderConfig]):
         binds_context=True, has_versions=True, authenticated_wrap=True, max_blob=_NONCE + 32 + 16
     )
 
-    def __init__(self, name: str = "k", ref: str | None = None) -> None:
-        super().__init__(ProviderConfig(name=name, provider=SCHEME))
+    def __init__(self, name: str = "k", ref: str | None = None, **settings: Any) -> None:
+        super().__init__(ProviderConfig(name=name, provider=SCHEME, **settings))
         self.ref: object = ref if ref is not None else f"fake/{name}"
         self.versions = {"1": os.urandom(32)}
         self.current: object = "1"
@@ -171,7 +171,7 @@ class RecordingObserver:
 
 def guard_of(provider: FakeProvider) -> Guard:
     """A guard around a fake key, not open yet."""
-    return Guard(provider.config.name, SCHEME, provider)
+    return Guard(provider.config, lambda: provider)
 
 
 def members_of(*providers: FakeProvider, decrypt: tuple[FakeProvider, ...] = ()) -> Members:

@@ -174,15 +174,20 @@ def _key(value: Any, info: ValidationInfo) -> ProviderConfig:
         return ProviderConfig.model_validate(base)
     lookup: ProviderLookup = (info.context or {})["provider_class"]
     try:
-        config_type = lookup(base["provider"]).config_type
+        provider = lookup(base["provider"])
     except ConfigError as exc:
         raise ValidationError.from_exception_data("key", [*_errors(base), _unknown_provider(base, exc)]) from None
     try:
-        return config_type.model_validate(value)
+        key: ProviderConfig = provider.config_type.model_validate(value)
     except ValidationError:
         raise
     except Exception as exc:  # a vendor's validator may raise whatever it likes
         raise ValueError(f"the check of provider {base['provider']} failed: {type(exc).__name__}: {exc}") from exc
+    if key.version is not None and not provider.capabilities.has_versions:
+        message = f"cannot be set: keys of {key.provider} have no versions; take it away"
+        error = PydanticCustomError("version", "{message}", {"message": message})
+        raise ValidationError.from_exception_data("key", [{"type": error, "loc": ("version",), "input": key.version}])
+    return key
 
 
 def _errors(base: dict[str, Any]) -> list[InitErrorDetails]:
@@ -192,7 +197,9 @@ def _errors(base: dict[str, Any]) -> list[InitErrorDetails]:
     except ValidationError as exc:
         return [
             {
-                "type": PydanticCustomError(error["type"], "{message}", {"message": error["msg"]}),
+                "type": PydanticCustomError(
+                    error["type"], "{message}", {**error.get("ctx", {}), "message": error["msg"]}
+                ),
                 "loc": error["loc"],
                 "input": error["input"],
             }

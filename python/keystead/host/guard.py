@@ -18,11 +18,10 @@ import structlog
 
 from keystead import errors
 from keystead._core import ROLE_ONLINE, Record, Wrap
+from keystead.host.limits import Bucket
 from keystead.host.observer import Observer
-from keystead.provider import KEK_SIZE, Provider, WrapContext, Wrapped
+from keystead.provider import KEK_SIZE, Provider, ProviderConfig, WrapContext, Wrapped
 
-UNWRAPS_IN_FLIGHT = 16
-"""Concurrent unwraps of one key; more wait in line, inside their deadline."""
 _HOUSEKEEPING_CALLS = 2
 _MAX_REF = 512
 _MAX_VERSION = 64
@@ -42,20 +41,27 @@ log = structlog.get_logger("keystead.guard")
 class Guard:
     """One key of the configuration, shared by all endpoints that have it as a member. Safe to use from many threads."""
 
-    def __init__(self, name: str, scheme: str, provider: Provider[Any], observer: Observer | None = None) -> None:
-        self.name = name
-        self.scheme = scheme
+    def __init__(
+        self, key: ProviderConfig, make: Callable[[], Provider[Any]], observer: Observer | None = None
+    ) -> None:
+        provider = make()
+        self.name = key.name
+        self.scheme = key.provider
         self.notice = provider.notice
         self.failing = False
         """Whether the last call failed in a way that may pass: then other members are asked before this one."""
         self._provider = provider
         self._observer = observer
+        self._limits = key.limits
+        self._pinned = key.version
+        self._bucket = Bucket(key.limits.rate, key.limits.concurrency, time.monotonic())
+        self._counting = threading.Lock()
         self._ref: str | None = None
         self._opening = threading.Lock()
         self._opened: Future[str] | None = None
         # Unwraps have threads apart from the rest, so that a flood of them cannot delay opening and minting.
-        self._unwraps = ThreadPoolExecutor(UNWRAPS_IN_FLIGHT, thread_name_prefix=f"unwrap-{name}")
-        self._housekeeping = ThreadPoolExecutor(_HOUSEKEEPING_CALLS, thread_name_prefix=f"key-{name}")
+        self._unwraps = ThreadPoolExecutor(key.limits.concurrency, thread_name_prefix=f"unwrap-{key.name}")
+        self._housekeeping = ThreadPoolExecutor(_HOUSEKEEPING_CALLS, thread_name_prefix=f"key-{key.name}")
 
     @property
     def ref(self) -> str | None:
@@ -75,7 +81,9 @@ class Guard:
         return ref if ref is not None else self._wait(self.start_open(deadline), deadline)
 
     def current_version(self, deadline: float) -> str | None:
-        """Ask which version a new wrap should use."""
+        """Ask which version a new wrap should use, unless the configuration says it."""
+        if self._pinned is not None:
+            return self._pinned
         version = self._wait(self._submit(self._housekeeping, "current_version", deadline), deadline)
         return None if version is None else self._checked_version(version)
 
@@ -128,7 +136,7 @@ class Guard:
             raise errors.NoConfiguredMember(f"key {self.name} is {self.scheme} {ref}, which this record does not name")
         # A record names a key twice only if it was wrapped under two of its versions; the last is the newest.
         wrap = wraps[-1]
-        answer: bytes | bytearray = self._call("unwrap", deadline, wrap.blob, context, wrap.version)
+        answer: bytes | bytearray = self._call("unwrap", deadline, wrap.blob, context, wrap.version, in_line=True)
         return answer
 
     def _submit(self, pool: ThreadPoolExecutor, operation: str, deadline: float, *args: object) -> Future[Any]:
@@ -140,17 +148,42 @@ class Guard:
         except RuntimeError:
             raise errors.Unavailable(f"key {self.name}: closed by a reload; try again") from None
 
-    def _call(self, operation: str, deadline: float, *args: object) -> Any:
+    def _call(self, operation: str, deadline: float, *args: object, in_line: bool = False) -> Any:
+        """Call a method of the provider, and once more if that may help. `in_line` calls wait for the rate limit."""
         if time.monotonic() >= deadline:
-            raise errors.Unavailable(f"key {self.name}: {operation}: too many calls before this one")
+            raise errors.Unavailable(
+                f"key {self.name}: {operation}: too many calls before this one; limits.concurrency is "
+                f"{self._limits.concurrency}"
+            )
+        self._wait_for_turn(operation, deadline, in_line=in_line)
         try:
             return self._observed(operation, deadline, *args)
         except errors.ProviderError as exc:
             if not exc.transient or deadline - time.monotonic() < RETRY_NEEDS:
                 raise
+            failure = exc
         # No library for retries: those at hand log the arguments of what they repeat, which are keys here.
         time.sleep(random.uniform(*RETRY_PAUSE))  # noqa: S311  jitter is no secret
+        try:
+            self._wait_for_turn(operation, deadline, in_line=in_line)
+        except errors.Throttled:
+            raise failure from None
         return self._observed(operation, deadline, *args)
+
+    def _wait_for_turn(self, operation: str, deadline: float, *, in_line: bool) -> None:
+        """Keep to the rate. Opening, minting and probing go first, so that no flood of Decrypts can starve them."""
+        now = time.monotonic()
+        with self._counting:
+            if not in_line:
+                self._bucket.take(now)
+                return
+            wait = self._bucket.reserve(now, deadline)
+        if wait is None:
+            raise errors.Throttled(
+                f"key {self.name}: {operation}: not sent, for limits.rate of {self._limits.rate} calls per second is "
+                "used up for as long as this call has time"
+            )
+        time.sleep(wait)
 
     def _observed(self, operation: str, deadline: float, *args: object) -> Any:
         started = time.monotonic()

@@ -77,7 +77,8 @@ class Plugin:
     def _guard_for(self, key: ProviderConfig) -> Guard:
         if key.name in self._guards and self._guards[key.name][0] == key:
             return self._guards[key.name][1]
-        guard = Guard(key.name, key.provider, provider_class(key.provider)(key), self._observer)
+        provider = provider_class(key.provider)
+        guard = Guard(key, lambda: provider(key), self._observer)
         if guard.notice is not None:
             log.warning("key.notice", key=key.name, msg=guard.notice)
         return guard

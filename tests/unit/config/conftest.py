@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -86,6 +87,7 @@ class AcmeConfig(ProviderConfig):
 
 class Acme(Toy):
     config_type: ClassVar[type[ProviderConfig]] = AcmeConfig
+    capabilities: ClassVar[Capabilities] = replace(CAPABILITIES, has_versions=False)
 
 
 PROVIDERS: dict[str, type[Provider[Any]]] = {"local": Local, "acmekms": Acme}

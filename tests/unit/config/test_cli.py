@@ -153,6 +153,8 @@ def test_explain_lists_the_fields_below_one() -> None:
     assert [line for line in lines if line.startswith("  ") and "<" in line] == [
         "  name <text> required",
         "  provider <local> required",
+        "  version <text>",
+        "  limits <mapping>",
         "  keyFile <path> required",
     ]
 
@@ -162,7 +164,7 @@ def test_explain_without_a_path_shows_the_whole_tree() -> None:
     assert lines[0] == "apiVersion <config.keystead.dev/v1alpha1> required"
     assert '    maxAge <duration> default "720h"' in lines
     assert "      tokenFile <path> required" in lines
-    assert len(lines) == 42
+    assert len(lines) == 50
 
 
 def test_explain_of_an_unknown_path_exits_2_with_a_suggestion() -> None:

@@ -14,11 +14,14 @@ import pytest
 from keystead import errors
 from keystead._core import ROLE_ONLINE, ROLE_RECOVERY, Kek, Record, Wrap
 from keystead.host import guard as guard_module
-from keystead.host.guard import RETRY_NEEDS, RETRY_PAUSE, UNWRAPS_IN_FLIGHT, Guard
+from keystead.host.guard import RETRY_NEEDS, RETRY_PAUSE, Guard
+from keystead.host.limits import Bucket
 from keystead.provider import WrapContext, Wrapped
 from support.fakes import CANARY, CLUSTER, SCHEME, FakeProvider, RecordingObserver, guard_of, until
 
 KEK = Kek.generate()
+UNWRAPS_IN_FLIGHT = 16
+"""The documented default of `limits.concurrency`."""
 CONTEXT = WrapContext(KEK.kek_id, CLUSTER)
 
 
@@ -120,6 +123,75 @@ def test_a_hung_key_does_not_delay_another(gate: threading.Event) -> None:
     assert not any(future.done() for future in pending)
 
 
+# Limits.
+
+
+def limited(provider: FakeProvider) -> tuple[Guard, Record]:
+    """An open key and a record of it, once its bucket is full again."""
+    guard = opened(provider)
+    record = record_of(wrapped_by(guard))
+    guard._bucket = Bucket(provider.config.limits.rate, provider.config.limits.concurrency, time.monotonic())
+    provider.calls.clear()
+    return guard, record
+
+
+def test_unwraps_keep_to_the_configured_rate_after_a_burst_of_the_configured_concurrency() -> None:
+    provider = FakeProvider("k", limits={"rate": 20, "concurrency": 4})
+    guard, record = limited(provider)
+    begun = time.monotonic()
+    pending = [guard.start_unwrap(record, CONTEXT, soon(30)) for _ in range(14)]
+    assert all(KEK.equals(bytes(future.result(30))) for future in pending)
+    assert time.monotonic() - begun >= (14 - 4) / 20
+    assert provider.at_once["unwrap"] <= 4
+
+
+def test_a_call_that_the_rate_leaves_no_time_for_is_refused_by_us_with_the_limit_and_not_sent() -> None:
+    provider = FakeProvider("k", limits={"rate": 1, "concurrency": 2})
+    guard, record = limited(provider)
+    pending = [guard.start_unwrap(record, CONTEXT, soon(0.5)) for _ in range(10)]
+    failures = [future.exception(5) for future in pending]
+    assert failures.count(None) == 2
+    told = {str(failure) for failure in failures if failure is not None}
+    assert told == {
+        "key k: unwrap: not sent, for limits.rate of 1 calls per second is used up for as long as this call has time"
+    }
+    assert {type(failure) for failure in failures if failure is not None} == {errors.Throttled}
+    assert provider.calls["unwrap"] == 2
+    assert not guard.failing, "that is no fault of the remote"
+
+
+def test_a_flood_of_unwraps_does_not_delay_housekeeping() -> None:
+    provider = FakeProvider("k", limits={"rate": 1, "concurrency": 2})
+    guard, record = limited(provider)
+    flood = [guard.start_unwrap(record, CONTEXT, soon(3)) for _ in range(50)]
+    until(lambda: provider.calls["unwrap"] == 2)
+    begun = time.monotonic()
+    for _ in range(3):
+        wrap = wrapped_by(guard)
+        assert KEK.equals(bytes(guard.unwrap(wrap, CONTEXT, soon())))
+        assert guard.current_version(soon()) == "1"
+    assert time.monotonic() - begun < 1.0
+    assert not all(future.done() for future in flood)
+
+
+def test_a_second_attempt_that_the_rate_leaves_no_time_for_is_the_first_failure() -> None:
+    provider = FakeProvider("k", limits={"rate": 1, "concurrency": 1})
+    guard, record = limited(provider)
+    provider.unwrap_answer = fails_first(errors.Unavailable("503"))
+    with pytest.raises(errors.Unavailable, match=r"^key k: unwrap: 503$"):
+        guard.start_unwrap(record, CONTEXT, soon(RETRY_NEEDS + 0.15)).result(5)
+    assert provider.calls["unwrap"] == 1
+
+
+def test_a_pinned_version_is_wrapped_under_and_the_remote_is_not_asked_for_its_own() -> None:
+    provider = FakeProvider("k", version="1")
+    guard = opened(provider)
+    provider.rotate()
+    assert guard.current_version(soon()) == "1"
+    assert provider.calls["current_version"] == 0
+    assert wrapped_by(guard, guard.current_version(soon())).version == "1"
+
+
 # A second attempt.
 
 
@@ -138,7 +210,7 @@ def fails_first(error: errors.ProviderError, times: int = 1) -> Callable[[bytes]
 @pytest.mark.parametrize("error", [errors.Unavailable("503"), errors.Throttled("429")])
 def test_a_failure_that_may_pass_is_tried_once_more_after_a_short_pause(error: errors.ProviderError) -> None:
     provider, observer = FakeProvider("k"), RecordingObserver()
-    guard = Guard("k", SCHEME, provider, observer)
+    guard = Guard(provider.config, lambda: provider, observer)
     guard.open(soon())
     wrap = wrapped_by(guard)
     provider.unwrap_answer = fails_first(error)
