@@ -164,6 +164,9 @@ class RecordingObserver:
     ) -> None:
         self.events.append(("called", (key, operation, error)))
 
+    def stuck(self, key: str, count: int) -> None:
+        self.events.append(("stuck", (key, count)))
+
     def all(self, kind: str) -> list[object]:
         """What was reported of one kind."""
         return [value for name, value in self.events if name == kind]

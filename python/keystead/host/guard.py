@@ -7,35 +7,57 @@ key's name in front and one of the classes of `keystead.errors`.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 from keystead import errors
 from keystead._core import ROLE_ONLINE, Record, Wrap
+from keystead.host.answers import Answers
+from keystead.host.lane import Lane, LaneClosedError
 from keystead.host.limits import Bucket
 from keystead.host.observer import Observer
-from keystead.provider import KEK_SIZE, Provider, ProviderConfig, WrapContext, Wrapped
+from keystead.provider import Provider, ProviderConfig, WrapContext, Wrapped
 
 _HOUSEKEEPING_CALLS = 2
-_MAX_REF = 512
-_MAX_VERSION = 64
 _GRACE = 0.1
 """Seconds that a provider may overrun its deadline, to raise its own error, which says more than ours."""
+CLOSING_SECONDS = 1.0
+"""Seconds that a provider has to close."""
 
 RETRY_NEEDS = 0.8
 """Seconds that must be left of a deadline for a second attempt to be worth its load on the remote."""
 RETRY_PAUSE = (0.05, 0.15)
 """Seconds before it, at random, so that the nodes of a cluster do not come back in step."""
+STUCK_LIMIT = 32
+"""Threads of one key that may be given up and not have come back; from then on the key makes no more calls."""
+HUNG_LIMIT = 3
+"""Calls given up without a single return between, after which the provider is built and opened anew."""
 
 T = TypeVar("T")
 
 log = structlog.get_logger("keystead.guard")
+
+
+@dataclass(eq=False, slots=True)
+class _Instance:
+    """One object of the provider's class."""
+
+    provider: Provider[Any]
+    opened: Future[str] | None = None
+    is_open: bool = False
+    hung: int = 0
+    """Calls given up since one returned."""
+    is_lost: bool = False
+    """It hangs, and another one is to take its place."""
 
 
 class Guard:
@@ -44,24 +66,29 @@ class Guard:
     def __init__(
         self, key: ProviderConfig, make: Callable[[], Provider[Any]], observer: Observer | None = None
     ) -> None:
-        provider = make()
+        """`make` builds the provider, and builds it again if the one in use hangs for good."""
         self.name = key.name
         self.scheme = key.provider
-        self.notice = provider.notice
         self.failing = False
         """Whether the last call failed in a way that may pass: then other members are asked before this one."""
-        self._provider = provider
-        self._observer = observer
+        self._make = make
+        self._instance = _Instance(make())
+        self.notice = self._instance.provider.notice
+        self._answers = Answers(key.name)
         self._limits = key.limits
         self._pinned = key.version
-        self._bucket = Bucket(key.limits.rate, key.limits.concurrency, time.monotonic())
-        self._counting = threading.Lock()
+        self._observer = observer
         self._ref: str | None = None
         self._opening = threading.Lock()
-        self._opened: Future[str] | None = None
-        # Unwraps have threads apart from the rest, so that a flood of them cannot delay opening and minting.
-        self._unwraps = ThreadPoolExecutor(key.limits.concurrency, thread_name_prefix=f"unwrap-{key.name}")
-        self._housekeeping = ThreadPoolExecutor(_HOUSEKEEPING_CALLS, thread_name_prefix=f"key-{key.name}")
+        self._counting = threading.Lock()
+        self._bucket = Bucket(key.limits.rate, key.limits.concurrency, time.monotonic())
+        self._stuck = 0
+        self._closed = False
+        # Unwraps have threads apart from the rest, so that a flood of them cannot delay minting and probing, and
+        # opening has one that no call which waits for it can take.
+        self._unwraps = Lane(f"unwrap-{key.name}", key.limits.concurrency, self._count_stuck)
+        self._housekeeping = Lane(f"key-{key.name}", _HOUSEKEEPING_CALLS, self._count_stuck)
+        self._opens = Lane(f"open-{key.name}", 1, self._count_stuck)
 
     @property
     def ref(self) -> str | None:
@@ -71,41 +98,35 @@ class Guard:
     def start_open(self, deadline: float) -> Future[str]:
         """Open the provider unless it is open or opening; the future ends with the ref or a `ProviderError`."""
         with self._opening:
-            if self._opened is None or (self._opened.done() and self._ref is None):
-                self._opened = self._submit(self._housekeeping, "open", deadline)
-            return self._opened
+            if self._instance.is_lost:
+                self._build_anew()
+            instance = self._instance
+            if instance.opened is None or (instance.opened.done() and not instance.is_open):
+                instance.opened = self._submit(self._opens, instance, "open", deadline)
+            return instance.opened
 
     def open(self, deadline: float) -> str:
         """Open the provider unless it is open, and return the ref."""
-        ref = self._ref
-        return ref if ref is not None else self._wait(self.start_open(deadline), deadline)
+        instance, ref = self._instance, self._ref
+        if ref is not None and instance.is_open and not instance.is_lost:
+            return ref
+        return self._wait(self.start_open(deadline), "open", deadline)
 
     def current_version(self, deadline: float) -> str | None:
         """Ask which version a new wrap should use, unless the configuration says it."""
         if self._pinned is not None:
             return self._pinned
-        version = self._wait(self._submit(self._housekeeping, "current_version", deadline), deadline)
-        return None if version is None else self._checked_version(version)
+        version = self._housekeep("current_version", deadline)
+        return None if version is None else self._answers.version(version)
 
     def wrap(self, kek: bytes, context: WrapContext, version: str | None, deadline: float) -> Wrapped:
         """Wrap, and check the form of the answer; whether it unwraps again is the caller's to try."""
-        pending = self._submit(self._housekeeping, "wrap", deadline, kek, context, version)
-        answer = self._wait(pending, deadline)
-        if not isinstance(answer, Wrapped):
-            raise self._misbehaved(f"wrap returned {type(answer).__name__} instead of Wrapped")
-        self._checked_version(answer.version)
-        limit = self._provider.capabilities.max_blob
-        blob: object = answer.blob  # whatever the adapter says: that it is bytes is still to be seen
-        if not isinstance(blob, bytes) or not 1 <= len(blob) <= limit:
-            raise self._misbehaved(f"wrap returned a blob that is not 1 to {limit} bytes")
-        if version is not None and answer.version != version:
-            raise self._misbehaved(f"wrap used version {answer.version!r}, asked was {version!r}")
-        return answer
+        answer = self._housekeep("wrap", deadline, kek, context, version)
+        return self._answers.wrapped(answer, version, self._instance.provider.capabilities.max_blob)
 
     def unwrap(self, wrap: Wrap, context: WrapContext, deadline: float) -> bytes | bytearray:
         """Unwrap in a housekeeping thread, for a mint or a probe."""
-        pending = self._submit(self._housekeeping, "unwrap", deadline, wrap.blob, context, wrap.version)
-        kek: bytes | bytearray = self._wait(pending, deadline)
+        kek: bytes | bytearray = self._housekeep("unwrap", deadline, wrap.blob, context, wrap.version)
         return kek
 
     def start_unwrap(self, record: Record, context: WrapContext, deadline: float) -> Future[bytes | bytearray]:
@@ -114,18 +135,22 @@ class Guard:
         The future ends with the 32 bytes, `NoConfiguredMember` if the record does not name this key, or a
         `ProviderError`; it may be late.
         """
-        return self._start(self._unwraps, self._unwrap_record, record, context, deadline)
+        instance = self._instance
+        return self._start(
+            self._unwraps, instance, "unwrap", deadline, partial(self._unwrap_record, record, context, deadline)
+        )
 
     def close(self) -> None:
         """Close the provider. Calls that still run end by themselves."""
-        self._unwraps.shutdown(wait=False)
-        self._housekeeping.shutdown(wait=False)
-        self._ref = None
-        try:
-            self._provider.close()
-        except Exception as exc:  # noqa: BLE001  a vendor may raise anything
-            # The other keys are still to be closed, and nobody waits for this one.
-            log.warning("key.close_failed", key=self.name, error=type(exc).__name__)
+        with self._opening:
+            instance = self._instance
+            self._closed = True
+            self._ref, instance.opened, instance.is_open = None, None, False
+            closing = self._close_provider(instance)
+            for lane in (self._opens, self._unwraps, self._housekeeping):
+                lane.close()
+        with contextlib.suppress(TimeoutError, errors.Unavailable):
+            closing.result(timeout=CLOSING_SECONDS)
 
     def _unwrap_record(self, record: Record, context: WrapContext, deadline: float) -> bytes | bytearray:
         ref = self.open(deadline)
@@ -136,28 +161,98 @@ class Guard:
             raise errors.NoConfiguredMember(f"key {self.name} is {self.scheme} {ref}, which this record does not name")
         # A record names a key twice only if it was wrapped under two of its versions; the last is the newest.
         wrap = wraps[-1]
-        answer: bytes | bytearray = self._call("unwrap", deadline, wrap.blob, context, wrap.version, in_line=True)
+        answer: bytes | bytearray = self._call(
+            self._instance, "unwrap", deadline, wrap.blob, context, wrap.version, in_line=True
+        )
         return answer
 
-    def _submit(self, pool: ThreadPoolExecutor, operation: str, deadline: float, *args: object) -> Future[Any]:
-        return self._start(pool, self._call, operation, deadline, *args)
+    # Threads.
 
-    def _start(self, pool: ThreadPoolExecutor, work: Callable[..., T], *args: object) -> Future[T]:
+    def _housekeep(self, operation: str, deadline: float, *args: object) -> Any:
+        # Opened before it takes a place in the lane.
+        self.open(deadline)
+        return self._wait(
+            self._submit(self._housekeeping, self._instance, operation, deadline, *args), operation, deadline
+        )
+
+    def _submit(self, lane: Lane, instance: _Instance, operation: str, deadline: float, *args: object) -> Future[Any]:
+        work = partial(self._call, instance, operation, deadline, *args)
+        return self._start(lane, instance, operation, deadline, work)
+
+    def _start(
+        self, lane: Lane, instance: _Instance, operation: str, deadline: float, work: Callable[[], T]
+    ) -> Future[T]:
         try:
-            return pool.submit(work, *args)
-        except RuntimeError:
+            return lane.submit(deadline, work, partial(self._note_hang, instance, operation))
+        except LaneClosedError:
             raise errors.Unavailable(f"key {self.name}: closed by a reload; try again") from None
+        except RuntimeError:
+            raise errors.Unavailable(f"key {self.name}: the system has no more threads; try again") from None
 
-    def _call(self, operation: str, deadline: float, *args: object, in_line: bool = False) -> Any:
+    def _wait(self, pending: Future[T], operation: str, deadline: float) -> T:
+        try:
+            return pending.result(timeout=max(0.0, deadline - time.monotonic()) + _GRACE)
+        except TimeoutError:
+            pending.cancel()
+            raise self._no_answer(operation) from None
+
+    def _no_answer(self, operation: str) -> errors.Unavailable:
+        return errors.Unavailable(f"key {self.name}: {operation}: no answer within the time limit")
+
+    def _note_hang(self, instance: _Instance, operation: str) -> errors.Unavailable:
+        """Take note of a call that was given up. One that opens is not repeated beside the first."""
+        instance.hung += 1
+        instance.is_lost = instance.is_lost or operation == "open" or instance.hung >= HUNG_LIMIT
+        log.error(
+            "key.hangs",
+            key=self.name,
+            operation=operation,
+            stuck=self._stuck,
+            msg="a call has not ended although its time is over; its thread is left to itself",
+        )
+        return self._no_answer(operation)
+
+    def _count_stuck(self, change: int) -> None:
+        with self._counting:
+            self._stuck += change
+        if self._observer is not None:
+            self._observer.stuck(self.name, self._stuck)
+
+    def _build_anew(self) -> None:
+        """Put a new object in the place of one that hangs, whose locks and connections nobody may ever free."""
+        lost = self._instance
+        self._instance = _Instance(self._make())
+        log.warning("key.built_anew", key=self.name, msg="the provider hangs, and is built and opened again")
+        with contextlib.suppress(errors.Unavailable):
+            self._close_provider(lost)
+
+    def _close_provider(self, instance: _Instance) -> Future[None]:
+        deadline = time.monotonic() + CLOSING_SECONDS
+        return self._start(self._housekeeping, instance, "close", deadline, partial(self._close_now, instance))
+
+    def _close_now(self, instance: _Instance) -> None:
+        try:
+            instance.provider.close()
+        except BaseException as exc:  # noqa: BLE001  a vendor may raise anything, and nobody waits for this key
+            log.warning("key.close_failed", key=self.name, error=type(exc).__name__)
+
+    # Calls.
+
+    def _call(self, instance: _Instance, operation: str, deadline: float, *args: object, in_line: bool = False) -> Any:
         """Call a method of the provider, and once more if that may help. `in_line` calls wait for the rate limit."""
         if time.monotonic() >= deadline:
             raise errors.Unavailable(
                 f"key {self.name}: {operation}: too many calls before this one; limits.concurrency is "
                 f"{self._limits.concurrency}"
             )
+        if self._stuck >= STUCK_LIMIT:
+            raise errors.Unavailable(
+                f"key {self.name}: {operation}: not called, for {self._stuck} calls before it have not ended although "
+                "their time is over; if none does, restart the plugin, and report it to the provider's author"
+            )
         self._wait_for_turn(operation, deadline, in_line=in_line)
         try:
-            return self._observed(operation, deadline, *args)
+            return self._observed(instance, operation, deadline, *args)
         except errors.ProviderError as exc:
             if not exc.transient or deadline - time.monotonic() < RETRY_NEEDS:
                 raise
@@ -168,7 +263,7 @@ class Guard:
             self._wait_for_turn(operation, deadline, in_line=in_line)
         except errors.Throttled:
             raise failure from None
-        return self._observed(operation, deadline, *args)
+        return self._observed(instance, operation, deadline, *args)
 
     def _wait_for_turn(self, operation: str, deadline: float, *, in_line: bool) -> None:
         """Keep to the rate. Opening, minting and probing go first, so that no flood of Decrypts can starve them."""
@@ -185,71 +280,41 @@ class Guard:
             )
         time.sleep(wait)
 
-    def _observed(self, operation: str, deadline: float, *args: object) -> Any:
+    def _observed(self, instance: _Instance, operation: str, deadline: float, *args: object) -> Any:
         started = time.monotonic()
         failure: errors.ProviderError | None = None
         try:
-            return self._attempt(operation, deadline, *args)
+            return self._attempt(instance, operation, deadline, *args)
         except errors.ProviderError as exc:
             failure = exc
             raise
         finally:
+            instance.hung = 0
             self.failing = failure is not None and failure.transient
             if self._observer is not None:
                 self._observer.called(self.name, self.scheme, operation, time.monotonic() - started, failure)
 
-    def _attempt(self, operation: str, deadline: float, *args: object) -> Any:
-        method: Callable[..., Any] = getattr(self._provider, operation)
+    def _attempt(self, instance: _Instance, operation: str, deadline: float, *args: object) -> Any:
+        method: Callable[..., Any] = getattr(instance.provider, operation)
+        failure: errors.ProviderError | None = None
         try:
             answer = method(*args, deadline)
-        except errors.ProviderError as exc:
-            raise self._prefixed(operation, exc) from None
         except BaseException as exc:  # noqa: BLE001  the thread is ours, and a Rust panic is no Exception
-            # The text of an exception that nobody classified may hold anything, so only its type is passed on, and no
-            # cause that a traceback would show.
-            raise self._misbehaved(
-                f"{operation} raised {type(exc).__name__}, which the adapter should translate"
-            ) from None
+            failure = self._answers.failure(operation, exc)
+        if failure is not None:
+            # Here, where the provider's exception is not its context: a traceback would show that one's text.
+            raise failure
         if operation == "unwrap":
-            return self._checked_kek(answer)
+            return self._answers.kek(answer)
         if operation == "open":
-            self._ref = self._checked_ref(answer)
+            return self._take_up(instance, self._answers.ref(answer, self._ref))
         return answer
 
-    def _wait(self, pending: Future[T], deadline: float) -> T:
-        try:
-            return pending.result(timeout=max(0.0, deadline - time.monotonic()) + _GRACE)
-        except TimeoutError:
-            pending.cancel()
-            raise errors.Unavailable(f"key {self.name}: no answer within the time limit") from None
-
-    def _prefixed(self, operation: str, exc: errors.ProviderError) -> errors.ProviderError:
-        known = next((base for base in type(exc).__mro__ if base.__module__ == errors.__name__), errors.ProviderError)
-        if known is errors.ProviderError:
-            return self._misbehaved(f"{operation} raised {type(exc).__name__}, which names no class of error")
-        prefixed: errors.ProviderError = known(f"key {self.name}: {operation}: {exc}")
-        return prefixed
-
-    def _checked_ref(self, ref: object) -> str:
-        if not isinstance(ref, str) or not 1 <= len(ref) <= _MAX_REF or not _is_printable(ref):
-            raise self._misbehaved(f"open returned a ref that is not 1 to {_MAX_REF} printable ASCII characters")
-        return ref
-
-    def _checked_version(self, version: object) -> str:
-        if not isinstance(version, str) or len(version) > _MAX_VERSION or not _is_printable(version):
-            raise self._misbehaved(f"a version is not a string of up to {_MAX_VERSION} printable ASCII characters")
-        return version
-
-    def _checked_kek(self, kek: object) -> bytes | bytearray:
-        if not isinstance(kek, bytes | bytearray):
-            raise self._misbehaved(f"unwrap returned {type(kek).__name__} instead of bytes")
-        if len(kek) != KEK_SIZE:
-            raise self._misbehaved(f"unwrap returned {len(kek)} bytes instead of {KEK_SIZE}")
-        return kek
-
-    def _misbehaved(self, what: str) -> errors.Misbehaved:
-        return errors.Misbehaved(f"key {self.name}: {what}")
-
-
-def _is_printable(text: str) -> bool:
-    return all("!" <= character <= "~" for character in text)
+    def _take_up(self, instance: _Instance, ref: str) -> str:
+        """Use what has just opened, be it late, unless another one is in its place by now."""
+        with self._opening:
+            if instance is self._instance and not self._closed:
+                self._ref, instance.is_open, instance.is_lost = ref, True, False
+                return ref
+        self._close_now(instance)
+        raise self._no_answer("open")

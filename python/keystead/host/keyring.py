@@ -1,7 +1,9 @@
 """Brings the local KEK of a record into the store: one remote unwrap however many Decrypts wait for it.
 
-Two clocks run. A Decrypt waits as long as its own time allows; the flight it waits for goes on in a thread of the
-keyring until `unwrap_timeout`, so that the API server's next try finds the KEK in the store.
+Two clocks run. A Decrypt waits as long as its own time allows; the flight it waits for goes on in the background until
+`unwrap_timeout`, so that the API server's next try finds the KEK in the store.
+
+A flight is a task and no thread, so a member that hangs holds nothing but places, and of those never the last.
 
 Flights are keyed by the SHA-256 of the whole record, never by its kek_id: the kek_id is public, and a mutilated
 record that carries a live one must fail alone.
@@ -9,16 +11,17 @@ record that carries a live one must fail alone.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import structlog
 
 from keystead import errors
 from keystead._core import KekStore, Record
+from keystead.host import background
 from keystead.host.members import Members
 from keystead.host.verdict import combine, is_transient
 from keystead.provider import WrapContext
@@ -27,7 +30,8 @@ WAITING_LIMIT = 512
 """Decrypts of one endpoint that may wait for a remote KMS at once; the next one is refused."""
 FLIGHT_LIMIT = 512
 """Records of one endpoint that may be on their way at once, with or without a Decrypt that still waits."""
-FLIGHT_THREADS = 64
+SHARE = 3
+"""Records that the same members can open may take up to so many places for each one that is left free."""
 HEDGE_DELAY = 0.4
 """Seconds without an answer after which the next member is asked too. With two members and the first one silent, a
 Decrypt is answered well inside the API server's 3 s."""
@@ -43,13 +47,39 @@ log = structlog.get_logger("keystead.keyring")
 class _Flight:
     """One record on its way into the store."""
 
-    __slots__ = ("done", "error", "expires", "record")
+    __slots__ = ("done", "error", "expires", "members", "record")
 
-    def __init__(self, record: Record, expires: float) -> None:
+    def __init__(self, record: Record, members: frozenset[str], expires: float) -> None:
         self.record = record
+        self.members = members
+        """Names of those that may open it."""
         self.expires = expires
         self.done = threading.Event()
         self.error: errors.KeysteadError | None = None
+
+
+class _Places:
+    """A number of places, which one group never takes all if there are others. Its user holds a lock."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+        self._of: Counter[frozenset[str]] = Counter()
+
+    def has_room(self, group: frozenset[str], *, alone: bool) -> bool:
+        """Whether the group may take one more. What it leaves free shrinks with each group that hangs, but not to 0."""
+        free = self.limit - self.taken
+        return free > 0 and (alone or self._of[group] < SHARE * free)
+
+    def take(self, group: frozenset[str]) -> None:
+        self.taken += 1
+        self._of[group] += 1
+
+    def leave(self, group: frozenset[str]) -> None:
+        self.taken -= 1
+        self._of[group] -= 1
+        if not self._of[group]:
+            del self._of[group]
 
 
 class Keyring:
@@ -65,14 +95,15 @@ class Keyring:
         self._clock = clock
         self._lock = threading.Lock()
         self._flights: dict[bytes, _Flight] = {}
+        self._flying = _Places(FLIGHT_LIMIT)
+        self._waiting = _Places(WAITING_LIMIT)
         self._refusals: OrderedDict[bytes, tuple[float, errors.KeysteadError]] = OrderedDict()
-        self._waiting = 0
-        self._pool = ThreadPoolExecutor(FLIGHT_THREADS, thread_name_prefix=f"flight-{name}")
+        self._closed = False
 
     @property
     def waiting(self) -> int:
         """Decrypts that wait for a remote KMS now."""
-        return self._waiting
+        return self._waiting.taken
 
     def reconfigure(self, members: Members, unwrap_timeout: float) -> None:
         """Use other members from the next flight on, and forget what the old ones refused."""
@@ -94,59 +125,71 @@ class Keyring:
                 )
         finally:
             with self._lock:
-                self._waiting -= 1
+                self._waiting.leave(flight.members)
         if flight.error is not None:
             # Many threads raise this error, and raising writes into the object, so each raises a copy.
             raise type(flight.error)(*flight.error.args)
 
     def close(self) -> None:
         """Start no more flights. Those under way end by their own deadlines."""
-        self._pool.shutdown(wait=False)
+        with self._lock:
+            self._closed = True
 
     def _join(self, record: Record) -> _Flight:
         with self._lock:
             refusal = self._refusals.get(record.digest)
             if refusal is not None and self._clock() < refusal[0]:
                 raise type(refusal[1])(*refusal[1].args)
-            if self._waiting >= WAITING_LIMIT:
-                raise errors.Overloaded(f"{WAITING_LIMIT} calls wait for a remote KMS already; try again")
+            alone = len(self._members.all) < 2  # then nobody else is waited for
             flight = self._flights.get(record.digest)
+            new = flight is None
             if flight is None:
-                if len(self._flights) >= FLIGHT_LIMIT:
-                    raise errors.Overloaded(f"{FLIGHT_LIMIT} records wait for a remote KMS already; try again")
-                flight = _Flight(record, time.monotonic() + self._unwrap_timeout)
-                try:
-                    self._pool.submit(self._fly, flight, self._members)
-                except RuntimeError:
-                    raise errors.Unavailable("this endpoint is closing; try again") from None
-                # The flight's own end waits for this lock.
+                if self._closed:
+                    raise errors.Unavailable("this endpoint is closing; try again")
+                able = frozenset(guard.name for guard in self._members.for_record(record))
+                flight = _Flight(record, able, time.monotonic() + self._unwrap_timeout)
+                if not self._flying.has_room(able, alone=alone):
+                    raise self._overloaded(self._flying, "records", able)
+            if not self._waiting.has_room(flight.members, alone=alone):
+                raise self._overloaded(self._waiting, "calls", flight.members)
+            self._waiting.take(flight.members)
+            if new:
                 self._flights[record.digest] = flight
-            self._waiting += 1
+                self._flying.take(flight.members)
+                background.start(self._fly(flight, self._members))
             return flight
 
-    def _fly(self, flight: _Flight, members: Members) -> None:
+    def _overloaded(self, places: _Places, what: str, group: frozenset[str]) -> errors.Overloaded:
+        if places.taken >= places.limit:
+            return errors.Overloaded(f"{places.limit} {what} wait for a remote KMS already; try again")
+        return errors.Overloaded(
+            f"too many {what} wait for {' or '.join(sorted(group))} already, and the places that are left are for "
+            "other keys; try again"
+        )
+
+    async def _fly(self, flight: _Flight, members: Members) -> None:
         started = time.monotonic()
         try:
-            fetch(self._store, flight.record, members, flight.expires)
+            await _fetch(self._store, flight.record, members, flight.expires)
         except errors.KeysteadError as exc:
             # Without its traceback, whose frames would keep what they hold in memory.
             flight.error = type(exc)(*exc.args)
-        except BaseException:
+        except BaseException as exc:  # noqa: BLE001  those who wait must hear of it
+            log.error("kek.unwrap_crashed", endpoint=self._name, error_class=type(exc).__name__)
             flight.error = errors.Unsafe("an internal error while a record was unwrapped; see the plugin's log")
-            raise
-        finally:
-            with self._lock:
-                del self._flights[flight.record.digest]
-                if flight.error is not None and not is_transient(flight.error):
-                    self._remember(flight.record.digest, flight.error)
-            flight.done.set()
-            log.info(
-                "kek.unwrapped" if flight.error is None else "kek.unwrap_failed",
-                endpoint=self._name,
-                kek_id=flight.record.kek_id.hex()[:16],
-                seconds=round(time.monotonic() - started, 4),
-                error=str(flight.error) if flight.error is not None else None,
-            )
+        with self._lock:
+            del self._flights[flight.record.digest]
+            self._flying.leave(flight.members)
+            if flight.error is not None and not is_transient(flight.error):
+                self._remember(flight.record.digest, flight.error)
+        flight.done.set()
+        log.info(
+            "kek.unwrapped" if flight.error is None else "kek.unwrap_failed",
+            endpoint=self._name,
+            kek_id=flight.record.kek_id.hex()[:16],
+            seconds=round(time.monotonic() - started, 4),
+            error=str(flight.error) if flight.error is not None else None,
+        )
 
     def _remember(self, digest: bytes, error: errors.KeysteadError) -> None:
         self._refusals[digest] = (self._clock() + REFUSAL_LIFE, error)
@@ -155,39 +198,56 @@ class Keyring:
 
 
 def fetch(store: KekStore, record: Record, members: Members, deadline: float) -> None:
-    """Unwrap through the first member that can, and admit the KEK.
+    """Unwrap through the first member that can, and admit the KEK; return at the deadline at the latest.
 
     Members are asked in turn; the next one as soon as one fails, or when nobody has answered for `HEDGE_DELAY`.
     """
+    background.start(_fetch(store, record, members, deadline)).result()
+
+
+async def _fetch(store: KekStore, record: Record, members: Members, deadline: float) -> None:
     if store.holds(record):
         return
     context = WrapContext(record.kek_id, record.cluster)
-    waiting_members = list(members.for_record(record))
-    if not waiting_members:
+    untried = list(members.for_record(record))
+    if not untried:
         raise errors.NoConfiguredMember(
             "none of the keys of this record is a member of this endpoint: "
             + ", ".join(dict.fromkeys(f"{wrap.scheme} {wrap.ref}" for wrap in record.wraps))
             + "; add the key as a member with stage decrypt"
         )
     failures: list[errors.KeysteadError] = []
-    pending: set[Future[bytes | bytearray]] = set()
-    while waiting_members or pending:
-        if waiting_members:
-            try:
-                pending.add(waiting_members.pop(0).start_unwrap(record, context, deadline))
-            except errors.Unavailable as exc:
-                # A key that a reload has just closed counts as one that failed.
-                failures.append(exc)
-                continue
-        patience = HEDGE_DELAY if waiting_members else max(0.0, deadline - time.monotonic())
-        done, pending = wait(pending, timeout=patience, return_when=FIRST_COMPLETED)
-        for future in done:
-            try:
-                store.admit(record, future.result())
-                return
-            except errors.KeysteadError as exc:
-                failures.append(exc)
-        if pending and not waiting_members and time.monotonic() >= deadline:
-            failures.append(errors.TimedOut("the remote KMS has not answered within the time limit of an unwrap"))
-            break
+    pending: set[asyncio.Future[bytes | bytearray]] = set()
+    try:
+        while untried or pending:
+            if untried:
+                try:
+                    unwrapping = asyncio.wrap_future(untried.pop(0).start_unwrap(record, context, deadline))
+                except errors.Unavailable as exc:
+                    # A key that a reload has just closed counts as one that failed.
+                    failures.append(exc)
+                    continue
+                unwrapping.add_done_callback(_heed)
+                pending.add(unwrapping)
+            patience = HEDGE_DELAY if untried else max(0.0, deadline - time.monotonic())
+            done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                try:
+                    store.admit(record, future.result())
+                    return
+                except errors.KeysteadError as exc:
+                    failures.append(exc)
+            if pending and not untried and time.monotonic() >= deadline:
+                failures.append(errors.TimedOut("the remote KMS has not answered within the time limit of an unwrap"))
+                break
+    finally:
+        for future in pending:
+            # One that still waits in its key's line is not needed any more. One under way ends by itself.
+            future.cancel()
     raise combine(failures)
+
+
+def _heed(future: asyncio.Future[bytes | bytearray]) -> None:
+    """Look at how a call ended that may have come second: asyncio would report a failure that nobody looked at."""
+    if not future.cancelled():
+        future.exception()

@@ -21,3 +21,6 @@ class Observer(Protocol):
 
     def called(self, key: str, provider: str, operation: str, seconds: float, error: KeysteadError | None) -> None:
         """A method of a provider has returned or raised."""
+
+    def stuck(self, key: str, count: int) -> None:
+        """So many calls of a key's provider have not ended although their time is over."""

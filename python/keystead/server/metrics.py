@@ -40,6 +40,12 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._stuck = Gauge(
+            "keystead_provider_calls_stuck",
+            "Calls of a provider that have not ended although their time is over. At 32 the key makes no more.",
+            ("key",),
+            registry=self.registry,
+        )
         self._minted = Counter("keystead_keks_minted", "Local KEKs made.", ("endpoint",), registry=self.registry)
         self._persist_failed = Gauge(
             "keystead_state_persist_failed",
@@ -83,6 +89,9 @@ class Metrics:
         self, key: str, provider: str, operation: str, seconds: float, error: errors.KeysteadError | None
     ) -> None:
         self._calls.labels(key, provider, operation, "OK" if error is None else type(error).__name__).observe(seconds)
+
+    def stuck(self, key: str, count: int) -> None:
+        self._stuck.labels(key).set(count)
 
     def render(self) -> bytes:
         """The exposition that a scrape gets."""

@@ -129,7 +129,7 @@ def test_a_member_that_hangs_at_the_start_keeps_status_for_nobody(
 ) -> None:
     key.blocked["open"] = gate
     rig = start(target(key, unwrap_timeout=0.2))
-    assert rig.healthz == "starting: key k: no answer within the time limit"
+    assert rig.healthz == "starting: key k: open: no answer within the time limit"
     key.blocked.clear()
     gate.set()
     until(lambda: rig.pass_time(5.0) and rig.healthz == "ok")

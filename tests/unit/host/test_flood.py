@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
 
 from keystead import errors
 from keystead._core import ROLE_ONLINE, Kek, KekStore, Wrap
+from keystead.host.endpoint import Endpoint
 from support.endpoints import Start, target
-from support.fakes import CLUSTER, SCHEME, FakeProvider
+from support.fakes import CLUSTER, SCHEME, FakeProvider, until
 from support.messages import SEED, Ciphertext, decrypt, encrypt
 
 RATE, CONCURRENCY = 100, 8
@@ -26,6 +28,36 @@ def forgeries(count: int) -> list[Ciphertext]:
     store.admit_fresh(records[0], kek)
     sealed = encrypt(store.write_state(records[0], records[0].key_id(1)))
     return [Ciphertext(sealed.ciphertext, sealed.key_id, record.encoded) for record in records]
+
+
+def test_records_of_a_member_that_hangs_delay_neither_those_of_another_nor_a_hit(
+    start: Start, gate: threading.Event
+) -> None:
+    hung, good = FakeProvider("k"), FakeProvider("good")
+    old = [encrypt(start(target(good), state=None).endpoint) for _ in range(20)]
+    endpoint = start(target(good, hung)).endpoint
+    hot = encrypt(endpoint)
+    hung.blocked["unwrap"] = gate
+    crowd = [threading.Thread(target=_decrypt_for_nothing, args=(endpoint, one)) for one in forgeries(600)]
+    for caller in crowd:
+        caller.start()
+    until(lambda: endpoint._keyring.waiting >= 384)
+    assert threading.active_count() < 600 + 100, "no thread per record on its way"
+    took = []
+    for ciphertext in [*old, hot]:
+        begun = time.monotonic()
+        assert decrypt(endpoint, ciphertext) == SEED
+        took.append(time.monotonic() - begun)
+    assert max(took) < 1.0
+    assert good.calls["unwrap"] >= 20
+    gate.set()
+    for caller in crowd:
+        caller.join()
+
+
+def _decrypt_for_nothing(endpoint: Endpoint, ciphertext: Ciphertext) -> None:
+    with contextlib.suppress(errors.KeysteadError):
+        decrypt(endpoint, ciphertext)
 
 
 def test_five_thousand_forged_records_cost_no_more_calls_than_the_rate_allows_and_delay_no_hit(start: Start) -> None:

@@ -14,9 +14,11 @@ import pytest
 from keystead import errors
 from keystead._core import ROLE_ONLINE, ROLE_RECOVERY, Kek, Record, Wrap
 from keystead.host import guard as guard_module
-from keystead.host.guard import RETRY_NEEDS, RETRY_PAUSE, Guard
+from keystead.host import lane as lane_module
+from keystead.host.guard import CLOSING_SECONDS, HUNG_LIMIT, RETRY_NEEDS, RETRY_PAUSE, STUCK_LIMIT, Guard
 from keystead.host.limits import Bucket
 from keystead.provider import WrapContext, Wrapped
+from support.endpoints import Lines, events
 from support.fakes import CANARY, CLUSTER, SCHEME, FakeProvider, RecordingObserver, guard_of, until
 
 KEK = Kek.generate()
@@ -70,7 +72,7 @@ def test_a_call_ends_at_its_deadline_though_the_provider_ignores_it(operation: s
         "unwrap": lambda at: guard.unwrap(wrap, CONTEXT, at),
     }
     begun = time.monotonic()
-    with pytest.raises(errors.Unavailable, match=r"^key k: no answer within the time limit$"):
+    with pytest.raises(errors.Unavailable, match=rf"^key k: {operation}: no answer within the time limit$"):
         calls[operation](begun + 0.1)
     assert time.monotonic() - begun < 2.0
 
@@ -190,6 +192,167 @@ def test_a_pinned_version_is_wrapped_under_and_the_remote_is_not_asked_for_its_o
     assert guard.current_version(soon()) == "1"
     assert provider.calls["current_version"] == 0
     assert wrapped_by(guard, guard.current_version(soon())).version == "1"
+
+
+# A provider that hangs for ever.
+
+
+@pytest.fixture
+def soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a call up a twentieth of a second after its deadline."""
+    monkeypatch.setattr(lane_module, "OVERRUN", 0.05)
+
+
+class Factory:
+    """Builds providers one after the other; the test decides what each of them does."""
+
+    def __init__(self, *providers: FakeProvider) -> None:
+        self.left = list(providers)
+        self.observer = RecordingObserver()
+        self.guard = Guard(providers[0].config, lambda: self.left.pop(0), self.observer)
+
+    @property
+    def stuck(self) -> int:
+        counts: list[Any] = self.observer.all("stuck")
+        return counts[-1][1] if counts else 0
+
+
+def twins(count: int) -> list[FakeProvider]:
+    """Providers of one remote key."""
+    first = FakeProvider("k")
+    others = [FakeProvider("k") for _ in range(count - 1)]
+    for other in others:
+        other.versions = first.versions
+    return [first, *others]
+
+
+@pytest.mark.usefixtures("soon_given_up")
+def test_an_open_that_hangs_is_given_up_and_a_new_provider_is_opened(gate: threading.Event, logged: Lines) -> None:
+    hung, good = twins(2)
+    hung.blocked["open"] = gate
+    factory = Factory(hung, good)
+    guard = factory.guard
+    with pytest.raises(errors.Unavailable, match=r"^key k: open: no answer within the time limit$"):
+        guard.open(soon(0.05))
+    until(lambda: factory.stuck == 1)
+    assert guard.open(soon()) == "fake/k"
+    assert (hung.calls["open"], good.calls["open"]) == (1, 1)
+    assert [(line["key"], line["operation"], line["stuck"]) for line in events(logged, "key.hangs")] == [
+        ("k", "open", 1)
+    ]
+    assert events(logged, "key.built_anew")
+    until(lambda: hung.closed == 1)
+    gate.set()
+    until(lambda: factory.stuck == 0)
+    until(lambda: hung.closed == 2)  # what it opened after all is closed again
+    assert guard.current_version(soon()) == "1"
+    assert good.calls["current_version"] == 1
+
+
+@pytest.mark.usefixtures("soon_given_up")
+@pytest.mark.parametrize("operation", ["current_version", "wrap", "unwrap"])
+def test_a_provider_of_which_no_call_returns_is_built_anew_and_the_key_works_again_without_a_restart(
+    operation: str, gate: threading.Event
+) -> None:
+    hung, good = twins(2)
+    factory = Factory(hung, good)
+    guard = factory.guard
+    guard.open(soon())
+    wrap = wrapped_by(guard)
+    hung.blocked[operation] = gate
+    calls: dict[str, Callable[[float], object]] = {
+        "current_version": guard.current_version,
+        "wrap": lambda at: guard.wrap(KEK.reveal(), CONTEXT, "1", at),
+        "unwrap": lambda at: guard.unwrap(wrap, CONTEXT, at),
+    }
+    for number in range(HUNG_LIMIT):
+        assert factory.left == [good], "one that hangs once may have met a bad moment"
+        with pytest.raises(errors.Unavailable, match="no answer within the time limit"):
+            calls[operation](soon(0.05))
+        until(lambda number=number: factory.stuck == number + 1)  # type: ignore[misc]
+        assert guard.ref == "fake/k"
+    assert calls[operation](soon()) is not None
+    assert factory.left == []
+    assert good.calls == {"open": 1, operation: 1}
+    assert KEK.equals(bytes(guard.start_unwrap(record_of(wrap), CONTEXT, soon()).result(5)))
+    until(lambda: hung.closed == 1)
+
+
+@pytest.mark.usefixtures("soon_given_up")
+def test_a_provider_that_returns_between_is_not_built_anew(gate: threading.Event) -> None:
+    provider, never = twins(2)
+    factory = Factory(provider, never)
+    guard = factory.guard
+    guard.open(soon())
+    for number in range(3 * HUNG_LIMIT):
+        if number % 2:
+            provider.blocked.pop("current_version")
+            assert guard.current_version(soon()) == "1"
+            continue
+        provider.blocked["current_version"] = gate
+        before = factory.stuck
+        with pytest.raises(errors.Unavailable):
+            guard.current_version(soon(0.02))
+        until(lambda before=before: factory.stuck == before + 1)  # type: ignore[misc]
+    assert factory.left == [never]
+
+
+@pytest.mark.usefixtures("soon_given_up")
+def test_a_key_of_which_32_calls_hang_says_so_and_makes_no_more_until_some_return(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert STUCK_LIMIT == 32
+    monkeypatch.setattr(guard_module, "HUNG_LIMIT", 10**6)
+    provider = FakeProvider("k")
+    factory = Factory(provider)
+    guard = factory.guard
+    guard.open(soon())
+    record = record_of(wrapped_by(guard))
+    provider.blocked["unwrap"] = gate
+    for _ in range(2):
+        pending = [guard.start_unwrap(record, CONTEXT, soon(0.05)) for _ in range(16)]
+        assert {str(future.exception(5)) for future in pending} == {"key k: unwrap: no answer within the time limit"}
+    until(lambda: factory.stuck == 32)
+    before = threading.active_count()
+    refused = r"^key k: unwrap: not called, for 32 calls before it have not ended although their time is over; if none"
+    for _ in range(100):
+        with pytest.raises(errors.Unavailable, match=refused):
+            guard.start_unwrap(record, CONTEXT, soon()).result(5)
+    assert threading.active_count() <= before + 1
+    assert provider.calls["unwrap"] == 32
+    gate.set()
+    until(lambda: factory.stuck == 0)
+    assert KEK.equals(bytes(guard.start_unwrap(record, CONTEXT, soon()).result(5)))
+
+
+@pytest.mark.usefixtures("soon_given_up")
+def test_a_new_provider_that_opens_as_another_key_is_not_used(gate: threading.Event) -> None:
+    hung, other = FakeProvider("k"), FakeProvider("k", ref="fake/other")
+    factory = Factory(hung, other)
+    guard = factory.guard
+    guard.open(soon())
+    hung.blocked["unwrap"] = gate
+    record = record_of(Wrap(SCHEME, "fake/k", "1", ROLE_ONLINE, b"blob"))
+    pending = [guard.start_unwrap(record, CONTEXT, soon(0.02)) for _ in range(HUNG_LIMIT)]
+    wait(pending, 5)
+    until(lambda: factory.stuck == HUNG_LIMIT)
+    with pytest.raises(errors.Misbehaved, match=r"another ref than before: fake/other, and not fake/k$"):
+        guard.open(soon())
+    assert guard.ref == "fake/k"
+
+
+def test_a_provider_that_never_closes_keeps_nobody(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CLOSING_SECONDS == 1.0
+    monkeypatch.setattr(guard_module, "CLOSING_SECONDS", 0.05)
+
+    class Clinging(FakeProvider):
+        def close(self) -> None:
+            gate.wait(60)
+
+    guard = opened(Clinging("k"))
+    begun = time.monotonic()
+    guard.close()
+    assert time.monotonic() - begun < 1.0
 
 
 # A second attempt.

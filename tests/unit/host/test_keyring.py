@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -211,6 +212,42 @@ def test_beyond_512_records_on_their_way_the_next_is_refused_though_nobody_waits
     gate.set()
     until(lambda: isinstance(ring.outcome(records[-1]), errors.InvalidCiphertext))
     assert provider.at_once["unwrap"] == 16
+
+
+def test_what_a_member_that_hangs_makes_wait_leaves_places_for_the_others(gate: threading.Event) -> None:
+    hung, good = FakeProvider("hung"), FakeProvider("good")
+    members = members_of(hung, good)
+    members.open(soon())
+    ring = Ring(members)
+    hung.blocked["unwrap"] = gate
+    kek = Kek.generate()
+    wrap = Wrap(SCHEME, "fake/hung", "1", ROLE_ONLINE, b"x" * 60)
+    outcomes = [ring.outcome(kek.encode_record(number, CLUSTER, [wrap]), 0.0) for number in range(600)]
+    told = Counter(str(outcome) for outcome in outcomes)
+    kept = FLIGHT_LIMIT // 4
+    assert told == {
+        "the remote KMS has not answered within 0.0 s; the unwrap goes on, so try again": FLIGHT_LIMIT - kept,
+        "too many records wait for hung already, and the places that are left are for other keys; try again": 600
+        - (FLIGHT_LIMIT - kept),
+    }
+    for _ in range(3 * kept // 2):
+        assert ring.outcome(record_for(good)) is None
+
+
+def test_several_members_that_hang_still_leave_places(gate: threading.Event) -> None:
+    hung = [FakeProvider(f"hung{number}") for number in range(3)]
+    good = FakeProvider("good")
+    members = members_of(*hung, good)
+    members.open(soon())
+    ring = Ring(members)
+    kek = Kek.generate()
+    for provider in hung:
+        provider.blocked["unwrap"] = gate
+        wrap = Wrap(SCHEME, str(provider.ref), "1", ROLE_ONLINE, b"x" * 60)
+        outcomes = [ring.outcome(kek.encode_record(number, CLUSTER, [wrap]), 0.0) for number in range(600)]
+        assert {type(outcome) for outcome in outcomes} == {errors.TimedOut, errors.Overloaded}
+    for _ in range(20):
+        assert ring.outcome(record_for(good)) is None
 
 
 # Several members.
