@@ -8,6 +8,7 @@ MANIFEST := rust/Cargo.toml
 PURE_CRATES := -p keystead-locked -p keystead-core
 RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print)
 PYTEST_FLAGS ?=
+EXTRAS ?= all
 
 .DEFAULT_GOAL := help
 
@@ -18,6 +19,17 @@ help:
 .PHONY: demo ## Serve with a throw-away key, wrap and unwrap a seed through the socket, and explain it
 demo: $(VENV)/built
 	@examples/demo.sh $(BIN)/keystead
+
+.PHONY: image ## Build the container image with the providers of EXTRAS: aws, gcp, vault or all
+image:
+	docker build -f docker/Dockerfile --build-arg EXTRAS=$(EXTRAS) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	  -t keystead:$(EXTRAS) .
+
+.PHONY: compose ## Try the image in front of a real OpenBao, with docker compose
+compose:
+	docker compose -f docker/compose.yaml up --build --exit-code-from demo; code=$$?; \
+	  test $$code = 0 || docker compose -f docker/compose.yaml logs prepare openbao init; \
+	  docker compose -f docker/compose.yaml down --volumes; exit $$code
 
 .PHONY: test ## Run every test that needs no cluster
 test: $(VENV)/built
@@ -69,10 +81,14 @@ proto:
 pin:
 	$(PYTHON) -m venv build/pin
 	build/pin/bin/pip install -q 'uv>=0.9'
-	for group in dev backends run; do \
-	  build/pin/bin/uv pip compile pyproject.toml $$(test $$group = run || echo --group $$group) \
-	  --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet \
-	  --upgrade -o requirements/$$group.txt || exit 1; done
+	set -e; pin() { name=$$1; shift; build/pin/bin/uv pip compile "$$@" --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade -o requirements/$$name.txt; }; \
+	pin dev pyproject.toml --group dev; \
+	pin backends pyproject.toml --group backends; \
+	pin build --group build; \
+	pin run pyproject.toml; \
+	pin run-all pyproject.toml --extra aws --extra gcp --extra vault; \
+	for extra in aws gcp vault; do pin run-$$extra pyproject.toml --extra $$extra -c requirements/run-all.txt; done
 
 .PHONY: clean ## Remove the virtual environment, builds and caches
 clean:

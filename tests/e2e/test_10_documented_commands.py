@@ -47,6 +47,7 @@ FOLLOWED = {
     "health-endpoints.md": ("Steps",),
     "late-or-absent-plugin.md": ("Steps",),
     "leave.md": ("To another plugin", "Back to plaintext"),
+    "containers.md": (),  # needs a container engine
 }
 """The sections with commands of each page."""
 
