@@ -4,7 +4,8 @@ Requests and answers of the hot path are protobuf messages of proto/v2 and proto
 Errors are the classes of `keystead.errors`: `MalformedRequest`, `NotAuthentic`, `ClusterNotAccepted`, `Unsafe`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from os import PathLike
 from typing import final
 
 __all__ = [
@@ -14,12 +15,18 @@ __all__ = [
     "ROLE_ONLINE",
     "ROLE_RECOVERY",
     "AeadKey",
+    "Holder",
     "Kek",
     "KekStore",
+    "Latest",
     "MemoryReport",
     "Record",
+    "Recovery",
     "Seed",
+    "Snapshot",
+    "SnapshotError",
     "StateFile",
+    "Tally",
     "V1Cipher",
     "Wrap",
     "WriteState",
@@ -31,6 +38,7 @@ __all__ = [
     "key_id_epoch",
     "memory_report",
     "request_uid",
+    "stored_value",
 ]
 
 ROLE_ONLINE: int
@@ -212,3 +220,111 @@ def memory_report() -> MemoryReport:
 
 def harden_process() -> list[str]:
     """Forbid core dumps and ptrace for this process; return a sentence for each thing that the system refused."""
+
+class SnapshotError(Exception):
+    """A file is not an etcd snapshot, or it is cut short, damaged, or was changed while it was read."""
+
+@final
+class Snapshot:
+    """A file of etcd: a snapshot, which ends with a checksum, or a copy of a member's database, which does not."""
+
+    def __new__(cls, path: str | PathLike[str]) -> Snapshot:
+        """Look at the size and the first two pages. Raises `SnapshotError`, `OSError`."""
+    @property
+    def size(self) -> int:
+        """Bytes without the checksum."""
+    @property
+    def has_checksum(self) -> bool: ...
+    @property
+    def may_lack_a_transaction(self) -> bool:
+        """Whether one of the first two pages is damaged: then the transaction before the last one is shown."""
+    def check(self, size: int) -> int:
+        """Compute the checksum over up to `size` more bytes and return how many are done; it is compared at the end.
+
+        Raises `SnapshotError` if it is wrong, `OSError`.
+        """
+    def latest(self) -> Latest:
+        """Hand over what etcd would answer, after the rest of the checksum. Raises `SnapshotError`, `OSError`."""
+
+@final
+class Latest:
+    """The keys of a snapshot that are not deleted, from the latest revision to the oldest.
+
+    A `SnapshotError` on the way means that what came before it must not be taken for the whole.
+    """
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes, int, int]]: ...
+    def __next__(self) -> tuple[bytes, bytes, int, int]:
+        """Key, value, and the revisions that wrote this value and that made the key."""
+    def count_into(self, tally: Tally, entries: int) -> int:
+        """Count up to so many entries and return how many there were: fewer at the end only."""
+    @property
+    def revision(self) -> int:
+        """The revision of the store, once the first entry was read."""
+    @property
+    def revisions(self) -> int:
+        """How many revisions were read, the outdated and deleted ones included."""
+    @property
+    def done(self) -> int:
+        """How many bytes of the file were read."""
+
+@final
+class Holder:
+    """What an object in etcd is under."""
+
+    @property
+    def kind(self) -> str:
+        """`plaintext`, `aescbc`, `aesgcm`, `secretbox`, `kms:v1`, `kms:v2` or `damaged`."""
+    @property
+    def name(self) -> str:
+        """The provider's name, or for the API server's own keys the key's."""
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def record(self) -> Record | None:
+        """The KEK record, if Keystead encrypted it."""
+    @property
+    def problem(self) -> str:
+        """Why the value cannot be what it seems to be; empty if it can."""
+
+@final
+class Tally:
+    """Counts of objects by what holds them. Needs no key."""
+
+    def __new__(cls, prefix: bytes) -> Tally:
+        """Count what is below this prefix in etcd."""
+    def add(self, key: bytes, value: bytes, revision: int) -> None: ...
+    @property
+    def resources(self) -> list[str]:
+        """Folders in etcd: `secrets`, `services/specs`, `awesome.bears.example/pandas`."""
+    @property
+    def namespaces(self) -> list[str]:
+        """Namespaces; empty for what has none."""
+    @property
+    def holders(self) -> list[Holder]: ...
+    @property
+    def rows(self) -> list[tuple[int, int, int, int, int, int, int]]:
+        """Indices of resource, namespace and holder, number of the seed; objects, oldest and newest revision.
+
+        Of a seed or DEK there is one row for each resource, namespace and holder. It is 0 where there is none.
+        """
+    @property
+    def outside(self) -> int:
+        """How many keys are not below the prefix."""
+
+def stored_value(value: bytes) -> tuple[Holder, bytes]:
+    """What holds a value from etcd, and the bytes that tell its seed or DEK from others; empty if it has none."""
+
+@final
+class Recovery:
+    """The local KEKs that were unwrapped for a recovery; opens objects as kube-apiserver does."""
+
+    def __new__(cls) -> Recovery: ...
+    def admit(self, record: Record, kek: bytes | bytearray) -> None:
+        """Check length, key commitment and MAC (raises `NotAuthentic`), keep the KEK, wipe a `bytearray`."""
+    def holds(self, record: Record) -> bool: ...
+    def open(self, etcd_key: bytes, value: bytes) -> bytes:
+        """Open a value that Keystead encrypted and that was stored at this key.
+
+        Raises `MalformedRequest`; `KeyError` if its KEK was not admitted; `NotAuthentic` if it was changed or moved.
+        """

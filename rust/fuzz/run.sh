@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzz each parser for the given number of seconds (60), beginning with the inputs of tests/vectors.
+# Fuzz each parser for the given number of seconds (60), beginning with the inputs of tests/vectors and tests/snapshots.
 # Needs cargo-fuzz (cargo install --locked cargo-fuzz) and a C++ compiler; a stable Rust is enough.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,6 +27,14 @@ corpus v1_cipher 'v1-cipher'
 corpus state_file 'state-file'
 corpus requests 'decrypt-v2|decrypt-v1|encrypt-v2|encrypt-v1'
 
-for target in record seed v1_cipher state_file requests; do
+# The targets put the parts in front that every value of theirs has.
+mkdir -p fuzz/corpus/snapshot fuzz/corpus/stored
+cp ../tests/snapshots/*-few.db fuzz/corpus/snapshot/
+for name in fuzz/corpus/v1_cipher/*; do
+  python3 -c 'import sys; b = open(sys.argv[1], "rb").read(); sys.stdout.buffer.write(b"v1:k:" + len(b).to_bytes(2) + b)' \
+    "$name" > "fuzz/corpus/stored/${name##*/}"
+done
+
+for target in record seed v1_cipher state_file requests snapshot stored; do
   cargo fuzz run --fuzz-dir fuzz "$target" -- -max_total_time="$seconds" -max_len=66000 -timeout=10
 done

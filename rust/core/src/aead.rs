@@ -86,6 +86,25 @@ pub(crate) fn open(
     })
 }
 
+/// Open what kube-apiserver sealed with plain AES-256-GCM; `out` is as in [`open`].
+pub(crate) fn open_gcm(
+    key: &[u8; KEY_SIZE],
+    nonce: &[u8; NONCE_SIZE / 2],
+    aad: &[u8],
+    sealed: &[u8],
+    out: &mut [u8],
+) -> Result<()> {
+    let (ciphertext, tag) = sealed.split_at_checked(out.len()).ok_or(FAULT)?;
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).map_err(|_| FAULT)?);
+    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| FAULT)?;
+    key.open_separate_gather(nonce, Aad::from(aad), ciphertext, tag, out).map_err(|_| {
+        out.zeroize();
+        Error::NotAuthentic(
+            "the object does not authenticate: it was changed, or moved to another key in etcd",
+        )
+    })
+}
+
 fn derive(key: &[u8; KEY_SIZE], nonce: &[u8; NONCE_SIZE]) -> Result<(LessSafeKey, Nonce)> {
     let (left, right) = nonce.split_at(NONCE_SIZE / 2);
     let prf = cmac::Key::new(cmac::AES_256, key).map_err(|_| FAULT)?;

@@ -12,18 +12,20 @@ mod bytes;
 mod error;
 pub mod key_id;
 pub mod messages;
+mod object;
 mod record;
 mod secret;
 mod seed;
 mod state_file;
 mod store;
-mod wire;
+pub mod wire;
 
 #[cfg(test)]
 mod example;
 
 pub use error::{Error, Result};
 pub use key_id::KeyId;
+pub use object::{Recovery, SourceType, ValueV2};
 pub use record::{ANNOTATION, MAX_RECORD, MAX_WRAPS, OwnedRecord, Record, Role, Wrap, encode_body};
 pub use secret::{AeadKey, KEK_SIZE, Kek, KekId, Keys};
 pub use seed::{Api, MAX_PLAINTEXT, Seed, V1Cipher, encode_v1};

@@ -227,6 +227,14 @@ impl OwnedRecord {
         Self(record.bytes.into())
     }
 
+    /// Parse strictly, and copy.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        Record::parse(bytes).map(|record| Self::new(&record))
+    }
+
     /// Sort the wraps, encode, sign with the KEK that they wrap, and parse what was encoded.
     ///
     /// # Errors

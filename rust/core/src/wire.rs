@@ -1,4 +1,4 @@
-//! Protocol buffers as far as two small services need them: read without allocating, write, nothing else.
+//! Protocol buffers as far as two small services and etcd need them: read without allocating, write, nothing else.
 //!
 //! Stricter than the usual libraries, which never matters for what kube-apiserver sends: a known field with another
 //! wire type, a group, a varint with superfluous bytes, and a string that is not UTF-8 are errors. Unknown fields are
@@ -19,29 +19,54 @@ const LENGTH_DELIMITED: u64 = 2;
 
 /// The value of one field.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
+    /// Bytes, text or a message.
     Bytes(&'a [u8]),
+    /// A varint.
+    Number(u64),
+    /// A number of fixed size, which nothing here has.
     Other,
 }
 
 impl<'a> Value<'a> {
-    pub(crate) fn bytes(self) -> Result<&'a [u8]> {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a field of another type.
+    pub fn bytes(self) -> Result<&'a [u8]> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
-            Self::Other => Err(WIRE_TYPE),
+            Self::Number(_) | Self::Other => Err(WIRE_TYPE),
         }
     }
 
-    pub(crate) fn text(self) -> Result<&'a str> {
+    /// The number.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a field of another type.
+    pub fn number(self) -> Result<u64> {
+        match self {
+            Self::Number(number) => Ok(number),
+            Self::Bytes(_) | Self::Other => Err(WIRE_TYPE),
+        }
+    }
+
+    /// The bytes as text.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a field of another type, or if it is not UTF-8.
+    pub fn text(self) -> Result<&'a str> {
         std::str::from_utf8(self.bytes()?).map_err(|_| UTF8)
     }
 }
 
 /// The fields of one message, in the order of their bytes; ends after the first error.
-pub(crate) struct Fields<'a>(&'a [u8]);
+pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    pub(crate) fn of(message: &'a [u8]) -> Self {
+    /// Read a message.
+    #[must_use]
+    pub fn of(message: &'a [u8]) -> Self {
         Self(message)
     }
 
@@ -52,7 +77,7 @@ impl<'a> Fields<'a> {
             return Err(FIELD);
         }
         let value = match wire_type {
-            0 => self.varint().map(|_| Value::Other)?,
+            0 => Value::Number(self.varint()?),
             1 => self.take(8).map(|_| Value::Other)?,
             LENGTH_DELIMITED => {
                 let length = self.varint()?;

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod errors;
+mod etcd;
 mod record;
 mod secrets;
 mod store;
@@ -61,6 +62,8 @@ mod _core {
     use keystead_core::{ANNOTATION, MAX_PLAINTEXT, Role, messages::MAX_REQUEST};
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use super::etcd::{Holder, Latest, Recovery, Snapshot, SnapshotError, Tally, stored_value};
     #[pymodule_export]
     use super::record::{Record, Seed, StateFile, V1Cipher, Wrap, key_id, key_id_epoch};
     #[pymodule_export]
