@@ -2,7 +2,7 @@
 
 Hundreds of unwraps may be on their way to a KMS that hangs. Each as a thread would take the place of one that could
 get an answer elsewhere; as a task of this loop it costs nothing. What runs here must never block: calls of providers
-have threads of their own (`keystead.host.lane`).
+have threads of their own (`keystead.host.lane`), and a log line is written `aside`, for its reader may have stalled.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ def call_at(when: float, callback: Callable[..., None], *args: object) -> None:
     """Call back in the loop's thread once `time.monotonic()` has reached `when`."""
     loop = _running_loop()
     loop.call_soon_threadsafe(loop.call_at, when, callback, *args)  # its clock is time.monotonic() too
+
+
+def aside(work: Callable[[], None]) -> None:
+    """Have other threads do what may block, from the loop's thread."""
+    _running_loop().run_in_executor(None, work)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:

@@ -21,6 +21,7 @@ import structlog
 
 from keystead import errors
 from keystead._core import ROLE_ONLINE, Record, Wrap
+from keystead.host import background
 from keystead.host.answers import Answers
 from keystead.host.lane import Lane, LaneClosedError
 from keystead.host.limits import Bucket
@@ -203,12 +204,15 @@ class Guard:
         """Take note of a call that was given up. One that opens is not repeated beside the first."""
         instance.hung += 1
         instance.is_lost = instance.is_lost or operation == "open" or instance.hung >= HUNG_LIMIT
-        log.error(
-            "key.hangs",
-            key=self.name,
-            operation=operation,
-            stuck=self._stuck,
-            msg="a call has not ended although its time is over; its thread is left to itself",
+        background.aside(
+            partial(
+                log.error,
+                "key.hangs",
+                key=self.name,
+                operation=operation,
+                stuck=self._stuck,
+                msg="a call has not ended although its time is over; its thread is left to itself",
+            )
         )
         return self._no_answer(operation)
 

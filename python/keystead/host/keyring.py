@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -175,7 +176,9 @@ class Keyring:
             # Without its traceback, whose frames would keep what they hold in memory.
             flight.error = type(exc)(*exc.args)
         except BaseException as exc:  # noqa: BLE001  those who wait must hear of it
-            log.error("kek.unwrap_crashed", endpoint=self._name, error_class=type(exc).__name__)
+            background.aside(
+                partial(log.error, "kek.unwrap_crashed", endpoint=self._name, error_class=type(exc).__name__)
+            )
             flight.error = errors.Unsafe("an internal error while a record was unwrapped; see the plugin's log")
         with self._lock:
             del self._flights[flight.record.digest]
@@ -183,12 +186,15 @@ class Keyring:
             if flight.error is not None and not is_transient(flight.error):
                 self._remember(flight.record.digest, flight.error)
         flight.done.set()
-        log.info(
-            "kek.unwrapped" if flight.error is None else "kek.unwrap_failed",
-            endpoint=self._name,
-            kek_id=flight.record.kek_id.hex()[:16],
-            seconds=round(time.monotonic() - started, 4),
-            error=str(flight.error) if flight.error is not None else None,
+        background.aside(
+            partial(
+                log.info,
+                "kek.unwrapped" if flight.error is None else "kek.unwrap_failed",
+                endpoint=self._name,
+                kek_id=flight.record.kek_id.hex()[:16],
+                seconds=round(time.monotonic() - started, 4),
+                error=str(flight.error) if flight.error is not None else None,
+            )
         )
 
     def _remember(self, digest: bytes, error: errors.KeysteadError) -> None:

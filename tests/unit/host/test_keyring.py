@@ -250,6 +250,19 @@ def test_several_members_that_hang_still_leave_places(gate: threading.Event) -> 
         assert ring.outcome(record_for(good)) is None
 
 
+def test_a_log_whose_reader_has_stalled_delays_no_unwrap(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stalled:
+        def info(self, event: str, **_: object) -> None:
+            gate.wait(60)
+
+    monkeypatch.setattr(keyring_module, "log", Stalled())
+    provider = FakeProvider("k")
+    ring = Ring(members_of(provider))
+    assert [ring.outcome(record_for(provider)) for _ in range(40)] == [None] * 40
+
+
 # Several members.
 
 
