@@ -64,7 +64,12 @@ def provider_class(name: str, found: Iterable[EntryPoint] | None = None) -> type
         raise ConfigError(f"provider {name!r} is offered by {who}; uninstall all but one")
     (entry,) = offers.values()
     loaded = _load(entry)
-    _check(loaded, _describe(entry))
+    return check_class(loaded, _describe(entry))
+
+
+def check_class(loaded: Any, who: Installed) -> type[Provider[Any]]:
+    """Return `loaded` if it is a provider's class that this Keystead can use. Raises `ConfigError`."""
+    _check(loaded, who)
     return loaded  # type: ignore[no-any-return]  # _check has looked at it
 
 
