@@ -57,6 +57,10 @@ soak: $(VENV)/built
 	KEYSTEAD_E2E=required KEYSTEAD_SOAK_MINUTES=$(or $(SOAK_MINUTES),60) \
 	  $(BIN)/pytest tests/e2e/test_20_mixed_load.py -m e2e -v $(PYTEST_FLAGS)
 
+.PHONY: faults ## Have every fault of every remote KMS, measure what it costs, and write docs/faults.md
+faults: $(VENV)/built
+	PYTHONPATH=tests $(BIN)/python -m faults
+
 .PHONY: bench ## Measure against an echo server in the same run, as ratios (needs Go)
 bench: $(VENV)/built
 	$(BIN)/python -m bench

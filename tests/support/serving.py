@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from keystead._core import ROLE_ONLINE, Kek, KekStore, Wrap
 from keystead._proto.v1beta1 import api_pb2 as v1
 from keystead._proto.v2 import api_pb2 as v2
 from keystead.host.endpoint import Endpoint
-from keystead.provider import WrapContext
+from keystead.provider import WrapContext, Wrapped
 from keystead.server.listener import Listener
 from keystead.server.metrics import Metrics
 from keystead.server.services import methods
@@ -166,13 +166,22 @@ def short_directory() -> Iterator[Path]:
 
 def seal_cold(provider: FakeProvider, count: int, *, seed: bytes = bytes(32)) -> list[Sealed]:
     """Seeds sealed under as many local KEKs of a peer, each of which costs one unwrap."""
+
+    def wrap(kek: bytes, context: WrapContext) -> Wrapped:
+        return provider.wrap(kek, context, None, 0.0)
+
+    return seal_as_peer(wrap, SCHEME, str(provider.ref), count, seed=seed)
+
+
+def seal_as_peer(
+    wrap: Callable[[bytes, WrapContext], Wrapped], scheme: str, ref: str, count: int, *, seed: bytes = bytes(32)
+) -> list[Sealed]:
+    """Seeds sealed under as many local KEKs, each wrapped under one key that `scheme` and `ref` name."""
     sealed = []
     for _ in range(count):
         kek = Kek.generate()
-        blob, version = provider.wrap(kek.reveal(), WrapContext(kek.kek_id, CLUSTER), None, 0.0)
-        record = kek.encode_record(
-            1_790_000_000, CLUSTER, [Wrap(SCHEME, str(provider.ref), version, ROLE_ONLINE, blob)]
-        )
+        blob, version = wrap(kek.reveal(), WrapContext(kek.kek_id, CLUSTER))
+        record = kek.encode_record(1_790_000_000, CLUSTER, [Wrap(scheme, ref, version, ROLE_ONLINE, blob)])
         store = KekStore([CLUSTER])
         store.admit_fresh(record, kek)
         request = v2.EncryptRequest(plaintext=seed).SerializeToString()

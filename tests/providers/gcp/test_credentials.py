@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import socket
@@ -13,13 +12,11 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from keystead.provider import Misbehaved, ProviderError, Throttled, Unauthenticated, Unavailable
 from keystead.providers.gcp_kms import GcpKmsProvider
 from providers.gcp.fake import KEY, TOKEN
-from providers.gcp.given import CONTEXT, KEK, Make, Served, soon
+from providers.gcp.given import CONTEXT, KEK, Make, Served, claims, service_account, soon
 from providers.gcp.metadata import FakeMetadata, black_hole, metadata_server, refusing
 
 MARGIN = 0.3
@@ -156,22 +153,6 @@ def test_a_new_token_that_is_refused_makes_no_circle(make: Make, served: Served,
     with pytest.raises(Unauthenticated, match="check credentialsFile or the machine's service account, and the clock"):
         make(served).open(soon())
     assert (len(served.kms.calls), len(metadata.asked)) == (1, 1)
-
-
-def service_account(file: Path, email: str) -> Path:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    text = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
-    about = {"type": "service_account", "private_key": text, "private_key_id": "1", "client_email": email}
-    file.write_text(json.dumps({**about, "token_uri": f"http://{refusing()}/token"}))
-    return file
-
-
-def claims(authorization: str) -> dict[str, object]:
-    part = authorization.removeprefix("Bearer ").split(".")[1]
-    decoded: dict[str, object] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    return decoded
 
 
 def test_a_service_account_signs_its_token_and_asks_nobody(

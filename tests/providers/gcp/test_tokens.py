@@ -95,6 +95,7 @@ def test_a_token_that_is_over_is_replaced_before_the_call_and_its_failure_is_the
 def test_a_token_that_is_refused_is_forgotten_and_worth_a_second_call_only_if_it_is_not_new() -> None:
     case = Case()
     first = case.tokens.current(soon())
+    case.now += 6
     assert not case.tokens.refused(first)
     second = case.tokens.current(soon())
     assert second.text == "t2"
@@ -103,9 +104,18 @@ def test_a_token_that_is_refused_is_forgotten_and_worth_a_second_call_only_if_it
     assert case.tokens.current(soon()).text == "t3"
 
 
+def test_while_every_token_is_refused_a_new_one_is_asked_for_every_few_seconds_and_not_for_each_call() -> None:
+    case = Case()
+    for _ in range(100):
+        assert not case.tokens.refused(case.tokens.current(soon()))
+        case.now += 0.1
+    assert case.asked == 2
+
+
 def test_a_refusal_of_an_old_token_does_not_throw_away_the_new_one() -> None:
     case = Case()
     first = case.tokens.current(soon())
+    case.now += 6
     case.tokens.refused(first)
     assert case.tokens.current(soon()).text == "t2"
     case.tokens.refused(first)

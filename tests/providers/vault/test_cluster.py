@@ -4,97 +4,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from keystead.provider import ProviderError, Unavailable
-from providers.vault.bao import Bao, free_port, running
+from keystead.provider import Unavailable
+from providers.vault.bao import Bao
 from providers.vault.given import CONTEXT, KEK, Make, soon
-
-_NODE = """
-storage "raft" {{
-  path = "{directory}"
-  node_id = "n{number}"
-  performance_multiplier = 1
-{joins}
-}}
-listener "tcp" {{
-  address = "127.0.0.1:{port}"
-  cluster_address = "127.0.0.1:{cluster_port}"
-  tls_disable = true
-}}
-seal "static" {{
-  current_key_id = "k1"
-  current_key = "file://{seal_key}"
-}}
-api_addr = "http://127.0.0.1:{port}"
-cluster_addr = "https://127.0.0.1:{cluster_port}"
-"""
-
-
-def eventually(condition: Callable[[], bool], what: str, seconds: float = 40.0) -> None:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        with contextlib.suppress(AssertionError, OSError, ProviderError):
-            if condition():
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds} s: {what}")
+from providers.vault.raft import eventually, three_servers
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[list[Bao]]:
-    """Three unsealed servers, the leader first, all of them voters."""
-    seal_key = tmp_path / "seal.key"
-    seal_key.write_bytes(os.urandom(32))
-    ports = [free_port() for _ in range(6)]
-    with contextlib.ExitStack() as stack:
-        nodes = []
-        for number, port in enumerate(ports[:3]):
-            directory = tmp_path / f"n{number}"
-            directory.mkdir()
-            joins = "\n".join(
-                f'  retry_join {{ leader_api_addr = "http://127.0.0.1:{other}" }}'
-                for other in ports[:3]
-                if other != port
-            )
-            text = _NODE.format(
-                directory=directory,
-                number=number,
-                joins=joins,
-                port=port,
-                cluster_port=ports[3 + number],
-                seal_key=seal_key,
-            )
-            nodes.append(stack.enter_context(running(directory, text, f"http://127.0.0.1:{port}")))
-            if number == 0:
-                answer = nodes[0].call("POST", "sys/init", {"recovery_shares": 1, "recovery_threshold": 1})
-                nodes[0].token = answer["root_token"]
-                eventually(lambda: leader_of(nodes) is nodes[0], "a leader")
-                # By default a new node votes only after ten seconds.
-                nodes[0].write("sys/storage/raft/autopilot/configuration", server_stabilization_time="0s")
-        for node in nodes[1:]:
-            node.token = nodes[0].token
-        eventually(lambda: voters(nodes[0]) == 3, "three voters")
+    with three_servers(tmp_path) as nodes:
         yield nodes
-
-
-def leader_of(nodes: list[Bao]) -> Bao | None:
-    for node in nodes:
-        if node.process.poll() is None:
-            with contextlib.suppress(AssertionError, OSError):
-                if node.call("GET", "sys/leader")["is_self"]:
-                    return node
-    return None
-
-
-def voters(node: Bao) -> int:
-    servers = node.call("GET", "sys/storage/raft/configuration")["data"]["config"]["servers"]
-    return sum(server["voter"] for server in servers)
 
 
 @pytest.mark.slow

@@ -39,6 +39,9 @@ EARLY_SECONDS = 225.0
 EARLY_PAUSE = 15.0
 EARLY_LIMIT = 1.0
 """The most that a call which already has its answer waits for a new token."""
+REFUSED_SECONDS = 5.0
+"""A token is kept for at least this long, though it is refused: while all are, each call would ask for another one, and
+to sign one takes a twentieth of a second in which no other thread runs."""
 YOUNG_SECONDS = 30.0
 """A token of this age is not replaced because it is refused: the next would be refused too."""
 _MAX_FILE = 1 << 16
@@ -104,9 +107,10 @@ class Tokens:
 
     def refused(self, token: Token) -> bool:
         """Forget a token that the service does not accept. Return whether another may be accepted."""
-        if self._token is token:
+        age = self._clock() - token.since
+        if self._token is token and age > REFUSED_SECONDS:
             self._token = None
-        return self._clock() - token.since > YOUNG_SECONDS
+        return age > YOUNG_SECONDS
 
     def _replace(self, deadline: float) -> Token:
         since = self._clock()
