@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from faults.all import remotes
+from faults.check import check
 from faults.expected import FAULTS, HEALTHY, PROVIDERS
 from faults.leader import measure_dead_leader
 from faults.measure import Measured, longest, measure, p50
@@ -12,14 +13,19 @@ from support.serving import short_directory
 
 
 def main() -> None:
-    """Measure, print, and write the page."""
+    """Measure, print, check, and write the page."""
     measured: list[Measured] = []
     with short_directory() as directory:
         with remotes(directory) as every, Plugin(directory / "plugin", list(every.values())).run() as running:
             for provider in PROVIDERS:
-                for fault in [HEALTHY, *(fault for fault, of in FAULTS.items() if provider in of)]:
-                    measured.append(measure(running, list(every.values()), every[provider], fault))
-                    show(measured[-1])
+                healthy = measure(running, list(every.values()), every[provider], HEALTHY)
+                show(healthy)
+                measured.append(healthy)
+                for fault in (fault for fault, of in FAULTS.items() if provider in of):
+                    found = measure(running, list(every.values()), every[provider], fault)
+                    show(found)
+                    check(found, healthy, others=len(PROVIDERS) - 1)
+                    measured.append(found)
         measured.append(measure_dead_leader(directory))
         show(measured[-1])
     PAGE.write_text(page(measured))

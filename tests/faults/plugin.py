@@ -30,8 +30,8 @@ class Plugin:
 
     directory: Path
     remotes: Sequence[Remote]
-    options: dict[str, Any] = field(default_factory=dict)
-    """Further parts of the configuration."""
+    probe_interval: str = "1h"
+    """Long, so that what is counted is there because of a Decrypt and not of a probe."""
     http: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
 
     def document(self) -> dict[str, Any]:
@@ -52,8 +52,9 @@ class Plugin:
             "stateDir": str(self.directory / "state"),
             "keys": [remote.key for remote in self.remotes],
             "endpoints": endpoints,
+            "health": {"probeInterval": self.probe_interval},
             "observability": {"http": {"address": self.http}, "logging": {"format": "json"}},
-        } | self.options
+        }
 
     @contextlib.contextmanager
     def run(self) -> Iterator[Running]:
