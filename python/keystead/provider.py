@@ -227,6 +227,22 @@ class Provider(ABC, Generic[ConfigT]):
         than none.
         """
 
+    def keep_alive(self, deadline: float) -> None:
+        """Renew the credentials if that is due. Called every minute or so while the key is open.
+
+        A key that only decrypts may have no other call for weeks. Override this where credentials end by themselves;
+        use neither the key nor its quota.
+        """
+
+    @property
+    def credential_expiry(self) -> float | None:
+        """Unix time at which the credentials in use end, if somebody has to act before; else `None`.
+
+        Somebody has to for credentials that this provider cannot renew by itself, and for those whose last renewal
+        failed. Short-lived ones that are renewed as planned are nobody's business. Answered from memory.
+        """
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Free what `open` made. May be called twice, and without `open`."""

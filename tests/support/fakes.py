@@ -54,6 +54,8 @@ class FakeProvider(Provider[ProviderConfig]):
         self.calls: Counter[str] = Counter()
         self.at_once: Counter[str] = Counter()
         """The most calls of each operation that were under way together."""
+        self.expiry: object = None
+        """What `credential_expiry` answers."""
         self.closed = 0
         self.delay: dict[str, float] = {}
         """Seconds that an operation takes."""
@@ -102,6 +104,14 @@ class FakeProvider(Provider[ProviderConfig]):
             except InvalidTag:
                 raise errors.InvalidCiphertext(f"version {version} did not wrap these bytes") from None
             return self.unwrap_answer(kek) if self.unwrap_answer else kek  # type: ignore[return-value]
+
+    def keep_alive(self, deadline: float) -> None:
+        with self._call("keep_alive"):
+            pass
+
+    @property
+    def credential_expiry(self) -> float | None:
+        return self.expiry  # type: ignore[return-value]  # a test may have put anything there
 
     def close(self) -> None:
         self.closed += 1

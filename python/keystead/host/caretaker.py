@@ -135,7 +135,7 @@ class Caretaker:
         error = {**self._health.down(), **self._closed}.get(guard.name)
         current = self._current()
         wraps = current[1].wraps if current is not None else ()
-        expiry: float | None = getattr(guard, "credential_expiry", None)
+        expiry = guard.credential_expiry
         return KeyReport(
             name=guard.name,
             provider=guard.scheme,
@@ -386,6 +386,9 @@ class Caretaker:
             except (errors.ProviderError, errors.Unsafe) as exc:
                 error = exc
             self._health.observe(guard.name, error, self._clocks.monotonic())
+        for member in target.members.all:
+            if not member.active:
+                member.guard.keep_alive(time.monotonic() + target.unwrap_timeout)
         after = self._health.state(self._clocks.monotonic(), target.grace)
         if after is not before:
             level = log.info if after is State.OK else log.warning

@@ -8,6 +8,7 @@ key's name in front and one of the classes of `keystead.errors`.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import threading
 import time
@@ -85,6 +86,8 @@ class Guard:
         self._bucket = Bucket(key.limits.rate, key.limits.concurrency, time.monotonic())
         self._stuck = 0
         self._closed = False
+        self._credential_expiry: float | None = None
+        self._not_renewed: errors.ProviderError | None = None
         # Unwraps have threads apart from the rest, so that a flood of them cannot delay minting and probing, and
         # opening has one that no call which waits for it can take.
         self._unwraps = Lane(f"unwrap-{key.name}", key.limits.concurrency, self._count_stuck)
@@ -140,6 +143,28 @@ class Guard:
         return self._start(
             self._unwraps, instance, "unwrap", deadline, partial(self._unwrap_record, record, context, deadline)
         )
+
+    @property
+    def credential_expiry(self) -> float | None:
+        """Unix time at which the credentials end, as of the last call, if somebody has to act before."""
+        return self._credential_expiry
+
+    def keep_alive(self, deadline: float) -> errors.ProviderError | None:
+        """Have credentials renewed that no other call renews. Return what is wrong with them, if anything is."""
+        if self._ref is None:
+            return None
+        failure: errors.ProviderError | None = None
+        try:
+            self._housekeep("keep_alive", deadline)
+        except errors.ProviderError as exc:
+            failure = exc
+        if str(failure) != str(self._not_renewed):
+            if failure is not None:
+                log.warning("key.not_renewed", key=self.name, error=str(failure))
+            else:
+                log.info("key.renewed", key=self.name)
+        self._not_renewed = failure
+        return failure
 
     def close(self) -> None:
         """Close the provider. Calls that still run end by themselves."""
@@ -294,9 +319,17 @@ class Guard:
             raise
         finally:
             instance.hung = 0
+            self._credential_expiry = self._expiry_of(instance.provider)
             self.failing = failure is not None and failure.transient
             if self._observer is not None:
                 self._observer.called(self.name, self.scheme, operation, time.monotonic() - started, failure)
+
+    def _expiry_of(self, provider: Provider[Any]) -> float | None:
+        try:
+            expiry: object = provider.credential_expiry
+        except Exception:  # noqa: BLE001  a vendor may raise anything, and this is for information only
+            return None
+        return float(expiry) if isinstance(expiry, int | float) and math.isfinite(expiry) else None
 
     def _attempt(self, instance: _Instance, operation: str, deadline: float, *args: object) -> Any:
         method: Callable[..., Any] = getattr(instance.provider, operation)

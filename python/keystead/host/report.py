@@ -66,7 +66,7 @@ class KeyReport:
     soak_left: float
     """Seconds until it may become active as far as `soak` is concerned; 0 if nothing is left."""
     credential_expiry: float | None
-    """When its credentials end, if the provider knows."""
+    """When its credentials end, if somebody has to act before: Keystead cannot renew them, or the last try failed."""
 
 
 @dataclass(frozen=True, slots=True)

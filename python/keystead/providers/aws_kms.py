@@ -74,6 +74,14 @@ class AwsKmsProvider(Provider[AwsKmsConfig]):
         answer = self._call("Decrypt", deadline, CiphertextBlob=bytes(blob), EncryptionContext=context.mapping)
         return bytearray(answer.content("Plaintext"))
 
+    def keep_alive(self, deadline: float) -> None:
+        if self._kms is not None:
+            self._kms.credentials.keep_alive(deadline)
+
+    @property
+    def credential_expiry(self) -> float | None:
+        return self._kms.credentials.expiry if self._kms is not None else None
+
     def close(self) -> None:
         kms, self._kms = self._kms, None
         if kms is not None:

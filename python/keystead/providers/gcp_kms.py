@@ -86,6 +86,14 @@ class GcpKmsProvider(Provider[GcpKmsConfig]):
         answer = self._opened().decrypt(self.config.keyName, blob, context.aad, deadline)
         return bytearray(answer.plaintext)
 
+    def keep_alive(self, deadline: float) -> None:
+        if self._service is not None:
+            self._service.tokens.keep_alive(deadline)
+
+    @property
+    def credential_expiry(self) -> float | None:
+        return self._service.tokens.expiry if self._service is not None else None
+
     def close(self) -> None:
         service, self._service = self._service, None
         if service is not None:

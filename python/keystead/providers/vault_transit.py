@@ -117,6 +117,14 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
             pass
         raise answer.misbehaved("without a plaintext in base64")
 
+    def keep_alive(self, deadline: float) -> None:
+        if self._credentials is not None:
+            self._credentials.keep_alive(deadline)
+
+    @property
+    def credential_expiry(self) -> float | None:
+        return self._credentials.expiry if self._credentials is not None else None
+
     def close(self) -> None:
         transport, self._transport, self._credentials = self._transport, None, None
         if transport is not None:

@@ -77,6 +77,36 @@ def test_credentials_past_half_their_life_are_renewed_once_after_a_call(case: Ca
     assert case.tried == 2
 
 
+def test_idle_credentials_are_kept_alive_and_their_end_is_nobodys_business_until_that_fails(case: Case) -> None:
+    keep = case.credentials.keep_alive
+    assert case.credentials.expiry is None
+    for tried in range(1, 4):
+        keep(soon())
+        keep(soon())
+        assert (case.tried, case.credentials.expiry) == (tried, None)
+        case.now += 1801
+    case.source.failure = Unavailable("STS is away")
+    with pytest.raises(Unavailable, match="STS is away"):
+        keep(soon())
+    assert case.credentials.expiry == pytest.approx(time.time() + 1799, abs=5)
+    case.now += 1000
+    case.source.failure = None
+    keep(soon())
+    assert case.credentials.expiry is None
+
+
+def test_credentials_without_an_end_have_none_to_show_whatever_fails(case: Case) -> None:
+    case.source.life = math.inf
+    case.source.renew_after = 60.0
+    case.call()
+    case.now += 61
+    case.source.failure = Unauthenticated("the file is gone")
+    with pytest.raises(Unauthenticated, match="the file is gone"):
+        case.credentials.keep_alive(soon())
+    assert case.credentials.expiry is None
+    assert case.call() == "k1"
+
+
 def test_a_renewal_has_a_second_at_most(case: Case) -> None:
     case.call()
     case.now += 1801

@@ -57,6 +57,26 @@ def test_a_token_near_its_end_is_replaced_after_the_call_that_it_still_served() 
     assert (case.call(), case.asked) == ("t2", 2)
 
 
+def test_an_idle_token_is_kept_alive_and_its_end_is_nobodys_business_until_that_fails() -> None:
+    case = Case()
+    tokens = case.tokens
+    assert tokens.expiry is None
+    for asked in range(1, 4):
+        tokens.keep_alive(soon())
+        tokens.keep_alive(soon())
+        assert (case.asked, tokens.expiry) == (asked, None)
+        case.now += 3600 - 224
+    case.down = True
+    with pytest.raises(Unavailable, match="down"):
+        tokens.keep_alive(soon())
+    assert tokens.expiry == pytest.approx(time.time() + 224, abs=5)
+    assert case.call() == "t3", "a call does not care yet"
+    case.down = False
+    case.now += 20
+    tokens.keep_alive(soon())
+    assert tokens.expiry is None
+
+
 def test_a_token_that_lives_for_a_minute_is_replaced_at_half_its_life() -> None:
     case = Case(seconds=60.0)
     case.call()

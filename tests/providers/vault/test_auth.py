@@ -66,6 +66,33 @@ def test_approle_logs_in(bao: Bao, make: Make, tmp_path: Path) -> None:
     works(provider)
 
 
+def test_the_token_of_an_idle_key_outlives_its_time_if_it_is_kept_alive(bao: Bao, make: Make, tmp_path: Path) -> None:
+    role = AppRole.create(bao, tmp_path, bao.key("idle"), token_ttl="4s", token_max_ttl="1h")
+    provider = make(bao, "idle", auth=role.fields)
+    provider.open(soon())
+    token = _token(provider)
+    ends = time.monotonic() + 8
+    while time.monotonic() < ends:
+        time.sleep(0.5)
+        provider.keep_alive(soon())
+        assert provider.credential_expiry is None
+    assert _token(provider) == token, "renewed, and not replaced by logins"
+    works(provider)
+
+
+def test_the_end_of_a_token_that_nobody_can_renew_is_told(bao: Bao, make: Make, tmp_path: Path) -> None:
+    key = bao.key("ending")
+    given = bao.write("auth/token/create", policies=[key], ttl="90m", renewable=False)["auth"]["client_token"]
+    provider = make(bao, key, token=given)
+    assert provider.credential_expiry is None
+    provider.open(soon())
+    assert provider.credential_expiry == pytest.approx(time.time() + 90 * 60, abs=20)
+    forever = bao.write("auth/token/create", policies=[key], period="1h")["auth"]["client_token"]
+    provider = make(bao, key, token=forever)
+    provider.open(soon())
+    assert provider.credential_expiry is None, "a periodic token lives for as long as it is renewed"
+
+
 def test_a_jwt_logs_in_and_a_replaced_file_is_used_at_the_next_login(bao: Bao, make: Make, tmp_path: Path) -> None:
     key, signer = bao.key("jwt"), certificates.new_key()
     bao.mount("auth/jwt", "jwt")

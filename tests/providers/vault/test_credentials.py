@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +142,63 @@ def test_a_token_that_cannot_be_renewed_is_replaced_at_half_its_life(case: Case)
     case.operate()
     case.now += 501
     assert case.operate() == ["operate t1", "login"]
+
+
+def test_an_idle_token_is_kept_alive_and_costs_nothing_before_half_its_life(case: Case) -> None:
+    keep, since = case.credentials.keep_alive, case.server.since
+    keep(soon())
+    assert since() == ["login"]
+    case.now += 499
+    keep(soon())
+    assert since() == []
+    case.now += 2
+    for _ in range(5):
+        keep(soon())
+        assert since() == ["renew-self t1"]
+        case.now += 501
+    case.now += 1000
+    keep(soon())
+    assert since() == ["login"]
+
+
+def test_the_end_of_a_token_is_nobodys_business_until_it_cannot_be_renewed(case: Case) -> None:
+    credentials = case.credentials
+    assert credentials.expiry is None
+    case.operate()
+    case.now += 501
+    assert credentials.expiry is None
+    case.server.down = {"renew-self", "login"}
+    with pytest.raises(Unavailable, match="renew-self is down"):
+        credentials.keep_alive(soon())
+    assert credentials.expiry == pytest.approx(time.time() + 499, abs=5)
+    case.now += 100
+    assert credentials.expiry == pytest.approx(time.time() + 399, abs=5)
+    case.server.down = set()
+    credentials.keep_alive(soon())
+    assert credentials.expiry is None
+
+
+def test_the_end_of_a_token_shows_that_lives_on_for_less_and_cannot_be_replaced(case: Case) -> None:
+    case.operate()
+    case.now += 501
+    case.server.renewed_ttl, case.server.down = 300, {"login"}
+    with pytest.raises(Unavailable, match="login is down"):
+        case.credentials.keep_alive(soon())
+    assert case.credentials.expiry == pytest.approx(time.time() + 300, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("renewable", "expire_time", "shows"),
+    [(False, "2031-01-01", True), (True, "2031-01-01", False), (False, None, False)],
+)
+def test_the_end_of_a_token_from_a_file_shows_if_only_somebody_else_can_replace_it(
+    renewable: bool, expire_time: str | None, shows: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("given")
+    server = FakeServer(ttl=1000 if expire_time else 0, renewable=renewable, expire_time=expire_time)
+    credentials = Credentials(TokenAuth(method="token", tokenFile=tmp_path / "token"), server, lambda: 50.0)
+    credentials.keep_alive(soon())
+    assert credentials.expiry == (pytest.approx(time.time() + 1000, abs=5) if shows else None)
 
 
 def test_a_token_that_is_over_is_replaced_before_the_call(case: Case) -> None:

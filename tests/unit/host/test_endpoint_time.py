@@ -53,6 +53,19 @@ def test_a_key_that_wraps_but_may_not_unwrap_is_noticed(start: Start, key: FakeP
     assert rig.healthz == "remote denies key: key k: unwrap: 403"
 
 
+def test_a_key_that_only_decrypts_has_its_credentials_kept_alive_at_each_probe(start: Start, key: FakeProvider) -> None:
+    old = FakeProvider("old")
+    rig = start(target(key, old=(old,)))
+    before = old.calls["keep_alive"]
+    for _ in range(3):
+        rig.pass_time(60.0)
+    assert old.calls["keep_alive"] == before + 3
+    assert (key.calls["keep_alive"], old.calls["wrap"]) == (0, 0), "a probe renews those of an active key"
+    old.raises["keep_alive"] = errors.Unauthenticated("the token has ended")
+    rig.pass_time(60.0)
+    assert rig.healthz == "ok"
+
+
 def test_one_member_down_is_degraded_and_ok(start: Start, key: FakeProvider) -> None:
     other = FakeProvider("b")
     rig = start(target(key, other))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -17,7 +18,7 @@ from keystead.host import guard as guard_module
 from keystead.host import lane as lane_module
 from keystead.host.guard import CLOSING_SECONDS, HUNG_LIMIT, RETRY_NEEDS, RETRY_PAUSE, STUCK_LIMIT, Guard
 from keystead.host.limits import Bucket
-from keystead.provider import WrapContext, Wrapped
+from keystead.provider import Provider, WrapContext, Wrapped
 from support.endpoints import Lines, events
 from support.fakes import CANARY, CLUSTER, SCHEME, FakeProvider, RecordingObserver, guard_of, until
 
@@ -650,6 +651,53 @@ def test_an_unwrap_that_is_not_32_bytes_is_refused(kek: object, told: str) -> No
         guard.unwrap(wrap, CONTEXT, soon())
     with pytest.raises(errors.Misbehaved, match=rf"^key k: unwrap returned {told}$"):
         guard.start_unwrap(record_of(wrap), CONTEXT, soon()).result(5)
+
+
+# Credentials.
+
+
+def test_credentials_are_renewed_when_asked_and_a_failure_is_returned_and_logged_once(logged: Lines) -> None:
+    provider = FakeProvider("k")
+    guard = guard_of(provider)
+    assert guard.keep_alive(soon()) is None
+    assert provider.calls == {}, "a key that is not open has none to renew"
+    guard.open(soon())
+    assert guard.keep_alive(soon()) is None
+    provider.raises["keep_alive"] = errors.Unauthenticated("login refused")
+    for _ in range(3):
+        failure = guard.keep_alive(soon())
+        assert type(failure) is errors.Unauthenticated
+        assert str(failure) == "key k: keep_alive: login refused"
+    provider.raises.clear()
+    assert guard.keep_alive(soon()) is None
+    assert [line["event"] for line in logged] == ["key.not_renewed", "key.renewed"]
+    assert provider.calls["keep_alive"] == 5
+
+
+def test_a_provider_without_credentials_that_end_has_nothing_to_renew() -> None:
+    class Plain(FakeProvider):
+        keep_alive = Provider.keep_alive
+        credential_expiry = Provider.credential_expiry
+
+    guard = opened(Plain("k"))
+    assert guard.keep_alive(soon()) is None
+    assert guard.credential_expiry is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "taken"),
+    [(None, None), (1.8e9, 1.8e9), (1_800_000_000, 1.8e9), ("soon", None), (math.inf, None), (math.nan, None)],
+)
+def test_the_end_of_credentials_is_what_the_provider_said_with_its_last_call(answer: object, taken: object) -> None:
+    provider = FakeProvider("k")
+    guard = opened(provider)
+    assert guard.credential_expiry is None
+    provider.expiry = answer
+    guard.keep_alive(soon())
+    assert guard.credential_expiry == taken
+    provider.expiry = None
+    guard.current_version(soon())
+    assert guard.credential_expiry is None
 
 
 # Closing.

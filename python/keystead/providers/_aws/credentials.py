@@ -66,6 +66,7 @@ class Credentials:
         self._attempts = 0
         self._last_failure: tuple[type[ProviderError], str] | None = None
         self._renew_after = -math.inf
+        self._renewal_failure: tuple[type[ProviderError], str] | None = None
 
     def valid(self, deadline: float) -> Lease:
         """Return credentials that should work, so that `get_frozen_credentials` has some. Raises `ProviderError`."""
@@ -75,8 +76,9 @@ class Credentials:
         if lease.stamp != self._source.stamp() and now >= self._renew_after:
             try:
                 return self._fetch(lease, deadline)
-            except ProviderError:
+            except ProviderError as exc:
                 # A file that is being written may be half there; the old credentials have not ended.
+                self._renewal_failure = type(exc), str(exc)
                 self._renew_after = now + RENEW_PAUSE
         return lease
 
@@ -97,11 +99,28 @@ class Credentials:
         try:
             if self._lease is lease:
                 self._lease = self._new(min(deadline, time.monotonic() + RENEW_SECONDS))
-        except ProviderError:
+        except ProviderError as exc:
+            self._renewal_failure = type(exc), str(exc)
             left = lease.ends - self._clock()
             self._renew_after = self._clock() + max(RENEW_PAUSE, left / 8 if left < math.inf else 0)
         finally:
             self._fetching.release()
+
+    def keep_alive(self, deadline: float) -> None:
+        """Get credentials if there are none that work, and renew those there are if that is due."""
+        self.valid(deadline)
+        self.renew_if_due(deadline)
+        if self._renewal_failure is not None:
+            failure, text = self._renewal_failure
+            raise failure(text)
+
+    @property
+    def expiry(self) -> float | None:
+        """Unix time at which the credentials end, if their last renewal failed, so that somebody has to act before."""
+        lease = self._lease
+        if lease is None or lease.ends == math.inf or self._renewal_failure is None:
+            return None
+        return time.time() + lease.ends - self._clock()
 
     def get_frozen_credentials(self) -> Any:
         """Return what `valid` has got. botocore calls this to sign."""
@@ -146,5 +165,6 @@ class Credentials:
         # The time and the stamp are taken before, so that what comes back never looks younger than it is.
         now, stamp = self._clock(), self._source.stamp()
         grant = self._source.fetch(deadline)
+        self._renewal_failure = None
         due = now + min((grant.ends - now) / 2, grant.renew_after)
         return Lease(grant.keys, now, due, grant.ends, stamp)

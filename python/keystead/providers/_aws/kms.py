@@ -50,6 +50,11 @@ class Kms:
             raise refused
         return self._ask(operation, deadline, parameters)
 
+    @property
+    def credentials(self) -> Credentials:
+        """What signs the calls."""
+        return self._credentials
+
     def close(self) -> None:
         """Close all connections."""
         self._transport.close()

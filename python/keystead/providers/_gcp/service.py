@@ -82,6 +82,11 @@ class Service:
 
         return self._checked("Decrypt", self._client.decrypt, request, deadline, check, (ciphertext, aad))
 
+    @property
+    def tokens(self) -> Tokens:
+        """What gives the calls their right."""
+        return self._tokens
+
     def close(self) -> None:
         """Close all connections; calls that wait end with `Unavailable`."""
         self._closed = True

@@ -74,6 +74,7 @@ class Tokens:
         self._lock = threading.Lock()
         self._token: Token | None = None
         self._not_early_before = -math.inf
+        self._failure: tuple[type[ProviderError], str] | None = None
 
     def current(self, deadline: float) -> Token:
         """Return a token that is good, and ask for one first if there is none. One thread asks, others wait."""
@@ -100,10 +101,26 @@ class Tokens:
             if self._token is token:
                 self._not_early_before = now + EARLY_PAUSE
                 self._replace(min(deadline, time.monotonic() + EARLY_LIMIT))
-        except ProviderError:
-            pass
+        except ProviderError as exc:
+            self._failure = type(exc), str(exc)
         finally:
             self._lock.release()
+
+    def keep_alive(self, deadline: float) -> None:
+        """Get a token if there is none, and replace one that is near its end."""
+        self.current(deadline)
+        self.renew_early(deadline)
+        if self._failure is not None:
+            failure, text = self._failure
+            raise failure(text)
+
+    @property
+    def expiry(self) -> float | None:
+        """Unix time at which the token ends, if the last try to replace it failed, so that somebody has to act."""
+        token = self._token
+        if token is None or self._failure is None:
+            return None
+        return time.time() + token.until - self._clock()
 
     def refused(self, token: Token) -> bool:
         """Forget a token that the service does not accept. Return whether another may be accepted."""
@@ -118,6 +135,7 @@ class Tokens:
         # Nothing else fits in a header, and an error about it, raised elsewhere, would show the text.
         if not re.fullmatch(r"[!-~]{1,16384}", text) or not seconds > 0:
             raise Misbehaved("the answer to the request for a token has no token")
+        self._failure = None
         self._token = Token(text, since, since + seconds)
         return self._token
 

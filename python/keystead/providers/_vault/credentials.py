@@ -61,6 +61,11 @@ class Lease:
     def is_due(self, now: float) -> bool:
         return now >= self.since + self.ttl / 2
 
+    @property
+    def is_shrinking(self) -> bool:
+        """Near its maximum the server grants less and less: time for a new one."""
+        return self.ttl < self.first_ttl / 3
+
 
 class Credentials:
     """Calls the server with a token that works. Safe to use from many threads."""
@@ -74,6 +79,7 @@ class Credentials:
         self._attempts = 0
         self._last_failure: tuple[type[ProviderError], str] | None = None
         self._renew_after = -math.inf
+        self._renewal_failure: tuple[type[ProviderError], str] | None = None
         self._denied: Lease | None = None
         self._denied_at = -math.inf
 
@@ -103,6 +109,25 @@ class Credentials:
         if error is not None:
             raise error
         return answer
+
+    def keep_alive(self, deadline: float) -> None:
+        """Get a token if there is none that works, and renew the one there is if that is due."""
+        self._valid(deadline)
+        self._renew_if_due(deadline)
+        if self._renewal_failure is not None:
+            failure, text = self._renewal_failure
+            raise failure(text)
+
+    @property
+    def expiry(self) -> float | None:
+        """Unix time at which the token ends, if somebody has to act before: nothing here prolongs its life."""
+        lease = self._lease
+        if lease is None or lease.ttl == math.inf:
+            return None
+        is_given = isinstance(self._auth, TokenAuth) and not lease.renewable
+        if not is_given and not lease.is_shrinking and self._renewal_failure is None:
+            return None
+        return time.time() + lease.since + lease.ttl - self._clock()
 
     def _valid(self, deadline: float) -> Lease:
         lease = self._lease
@@ -141,13 +166,15 @@ class Credentials:
             if self._attempts != seen and self._last_failure is not None:
                 failure, text = self._last_failure
                 raise failure(text)
-            self._attempts += 1
             try:
                 self._lease = self._new_lease(stale, deadline)
             except ProviderError as exc:
                 self._last_failure = type(exc), str(exc)
                 raise
-            self._last_failure = None
+            finally:
+                # Not before: a caller that comes meanwhile is to see that an attempt ended while it waited.
+                self._attempts += 1
+            self._last_failure = self._renewal_failure = None
             return self._lease
         finally:
             self._logging_in.release()
@@ -161,8 +188,10 @@ class Credentials:
             return
         try:
             if self._lease is lease:
+                self._renewal_failure = None
                 self._lease = self._renewed(lease, min(deadline, time.monotonic() + RENEW_SECONDS))
-        except ProviderError:
+        except ProviderError as exc:
+            self._renewal_failure = type(exc), str(exc)
             left = lease.since + lease.ttl - self._clock()
             self._renew_after = self._clock() + max(RENEW_PAUSE, left / 8)
         finally:
@@ -179,12 +208,12 @@ class Credentials:
         if error is not None:
             return self._new_lease(lease, deadline)
         renewed = replace(self._granted(answer, now, ends=True), first_ttl=lease.first_ttl)
-        # Near its maximum the server grants less and less: time for a new one.
-        if renewed.ttl >= lease.first_ttl / 3 or isinstance(self._auth, TokenAuth):
+        if not renewed.is_shrinking or isinstance(self._auth, TokenAuth):
             return renewed
         try:
             return self._new_lease(lease, deadline)
-        except ProviderError:
+        except ProviderError as exc:
+            self._renewal_failure = type(exc), str(exc)
             return renewed
 
     def _file_has_another(self, lease: Lease) -> bool:
