@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,12 +100,19 @@ class Process:
 
 @contextlib.contextmanager
 def serving(
-    arguments: list[str], socket: str, log_file: Path, environment: Mapping[str, str] | None = None
+    arguments: list[str],
+    socket: str,
+    log_file: Path,
+    environment: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[Process]:
-    """Run `keystead serve ARGUMENTS`; `socket` is the gRPC address to call. Killed at the end if it still runs."""
+    """Run `keystead serve ARGUMENTS`; `socket` is the gRPC address to call. Killed at the end if it still runs.
+
+    `under` is a command that runs it and becomes it, such as a tracer.
+    """
     with log_file.open("ab") as log:
         popen = subprocess.Popen(
-            [str(KEYSTEAD), "serve", *arguments],
+            [*under, str(KEYSTEAD), "serve", *arguments],
             stderr=log,
             stdout=log,
             env={**clean_environment(), **(environment or {})},
@@ -187,9 +194,15 @@ class Files:
         return self.config
 
     @contextlib.contextmanager
-    def run(self, *arguments: str, log: str = "log", environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    def run(
+        self,
+        *arguments: str,
+        log: str = "log",
+        environment: Mapping[str, str] | None = None,
+        under: Sequence[str] = (),
+    ) -> Iterator[Process]:
         """Serve the configuration as it is on disk."""
         paths = {"PYTHONPATH": f"{self.directory}/site:{TESTS}", **(environment or {})}
         command = ["--config", str(self.config), *arguments]
-        with serving(command, f"unix:{self.socket}", self.directory / log, paths) as process:
+        with serving(command, f"unix:{self.socket}", self.directory / log, paths, under) as process:
             yield process
