@@ -104,7 +104,8 @@ def main() -> None:
         probe_interval=60,
     )
     endpoint = Endpoint("main", target, None, metrics)
-    listener = Listener("main", methods(endpoint, ["v2"]), metrics, log_calls=False)
+    listener = Listener("main", metrics)
+    listener.serve("main", methods(endpoint, ["v2"]), log_calls=False)
     listener.bind(f"unix:{path}")
     listener.start()
     endpoint.start()

@@ -55,7 +55,8 @@ def raising(error: BaseException, metrics: Metrics | None = None) -> Iterator[Cl
         raise error
 
     with short_directory() as directory:
-        listener = Listener("main", {DECRYPT: fail}, metrics or Metrics(), log_calls=False)
+        listener = Listener("main", metrics or Metrics())
+        listener.serve("main", {DECRYPT: fail}, log_calls=False)
         listener.bind(f"unix:{directory}/s")
         listener.start()
         client = Client(f"unix:{directory}/s")
@@ -132,7 +133,12 @@ def test_each_failure_is_counted_under_its_code(tmp_path: Path) -> None:
     with raising(errors.Throttled("quota"), metrics) as client:
         for _ in range(3):
             client.refusal(DECRYPT, b"")
-    labels = {"grpc_service": "v2.KeyManagementService", "grpc_method": "Decrypt"}
+    labels = {
+        "endpoint": "main",
+        "grpc_type": "unary",
+        "grpc_service": "v2.KeyManagementService",
+        "grpc_method": "Decrypt",
+    }
     counted = metrics.registry.get_sample_value(
         "grpc_server_handled_total", labels | {"grpc_code": "RESOURCE_EXHAUSTED"}
     )

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import socket
 from pathlib import Path
 
 import grpc
 
+from support.http import free_port, get
 from support.process import Files
 from support.serving import V2_SERVICE
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    text = answer.read().decode()
-    connection.close()
-    return answer.status, text
 
 
 def with_http(directory: Path, port: int, provider: str = "local") -> Files:
@@ -27,12 +18,6 @@ def with_http(directory: Path, port: int, provider: str = "local") -> Files:
     files.options["observability"] = {"http": {"address": f"127.0.0.1:{port}"}, "logging": {"format": "json"}}
     files.write()
     return files
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_good_plugin_is_live_ready_and_counted(directory: Path) -> None:
@@ -50,11 +35,11 @@ def test_a_good_plugin_is_live_ready_and_counted(directory: Path) -> None:
         code, metrics = get(port, "/metrics")
         assert code == 200
         lines = metrics.splitlines()
-        service = 'grpc_service="v2.KeyManagementService"'
+        service, bad = 'grpc_service="v2.KeyManagementService",grpc_type="unary"', "INVALID_ARGUMENT"
         for line in (
-            f'grpc_server_handled_total{{grpc_code="OK",grpc_method="Encrypt",{service}}} 1.0',
-            f'grpc_server_handled_total{{grpc_code="OK",grpc_method="Decrypt",{service}}} 1.0',
-            f'grpc_server_handled_total{{grpc_code="INVALID_ARGUMENT",grpc_method="Encrypt",{service}}} 1.0',
+            f'grpc_server_handled_total{{endpoint="main",grpc_code="OK",grpc_method="Encrypt",{service}}} 1.0',
+            f'grpc_server_handled_total{{endpoint="main",grpc_code="OK",grpc_method="Decrypt",{service}}} 1.0',
+            f'grpc_server_handled_total{{endpoint="main",grpc_code="{bad}",grpc_method="Encrypt",{service}}} 1.0',
             'keystead_keks_minted_total{endpoint="main"} 1.0',
             'keystead_kms_healthz{endpoint="main"} 1.0',
             'keystead_state_persist_failed{endpoint="main"} 0.0',

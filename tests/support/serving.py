@@ -141,7 +141,8 @@ def served(
     metrics = Metrics()
     endpoint = Endpoint("main", target_of(members_of(provider)), directory / "state", metrics)
     assert endpoint.tend()
-    listener = Listener("main", methods(endpoint, kms_versions), metrics, log_calls=log_calls)
+    listener = Listener("main", metrics)
+    listener.serve("main", methods(endpoint, kms_versions), log_calls=log_calls)
     address = f"unix:{directory}/kms.sock"
     listener.bind(address)
     listener.start()

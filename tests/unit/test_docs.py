@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,7 @@ from keystead.provider import WrapContext
 from keystead.providers.local import LocalProvider
 from keystead.server.codes import code_of
 from keystead.server.metrics import Metrics
+from keystead.server.reload import Standing
 from vectors import reference
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +178,7 @@ def test_every_command_option_and_variable_is_documented() -> None:
 
 def test_every_metric_is_documented_and_no_other() -> None:
     metrics = Metrics()
-    metrics.watch(dict)
+    metrics.watch(dict, lambda: Standing("config.yaml", "", datetime.now(UTC)))
     exposed = {family.name + ("_total" if family.type == "counter" else "") for family in metrics.registry.collect()}
     documented = {row[0].strip("`") for row in rows(page("docs/commands.md"))}
     assert exposed == {name for name in documented if name.startswith(("keystead_", "grpc_"))}

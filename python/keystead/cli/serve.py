@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,23 @@ from keystead.server.tuning import prepare_environment
 
 if TYPE_CHECKING:
     from keystead.config import Configuration
+    from keystead.server.reload import Source
 
 EX_CONFIG = 78
 """sysexits(3): the unit file has RestartPreventExitStatus=78, for a restart would not help."""
 DEFAULT_CONFIG = Path("/etc/keystead/config.yaml")
+
+
+class _Words(click.types.StringParamType):
+    """Text, several of them in a variable as a shell would split them, so that a path may have a space in it."""
+
+    name = "text"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        try:
+            return shlex.split(rv)
+        except ValueError as exc:
+            raise click.UsageError(f"KEYSTEAD_KEY: {exc}") from exc
 
 
 @click.command()
@@ -39,6 +52,7 @@ DEFAULT_CONFIG = Path("/etc/keystead/config.yaml")
 @click.option(
     "--set",
     "key_fields",
+    type=_Words(),
     multiple=True,
     metavar="FIELD=VALUE",
     envvar="KEYSTEAD_KEY",
@@ -81,13 +95,14 @@ def serve(
     if fileless and (socket is None or provider is None):
         raise click.UsageError("--socket and --provider belong together")
 
-    load: Callable[[], Configuration]
+    from keystead.server.reload import Source
+
     if dev:
-        load = _dev
+        source = Source.fixed("--dev", _dev)
     elif socket is not None and provider is not None:
         fields = _fields(key_fields)
 
-        def load() -> Configuration:
+        def of_flags() -> Configuration:
             from keystead.config import single
 
             return single(
@@ -99,20 +114,18 @@ def serve(
                 kmsVersions=list(kms_versions),
                 http=http_address,
             )
+
+        source = Source.fixed("flags", of_flags)
+    elif config_path is None and (inline := os.environ.get("KEYSTEAD_CONFIG_INLINE")) is not None:
+        from keystead.config import load_text
+
+        source = Source.fixed("KEYSTEAD_CONFIG_INLINE", lambda: load_text(inline, "KEYSTEAD_CONFIG_INLINE"))
     else:
-
-        def load() -> Configuration:
-            from keystead.config import load, load_text
-
-            inline = os.environ.get("KEYSTEAD_CONFIG_INLINE")
-            if inline is not None and config_path is None:
-                return load_text(inline, "KEYSTEAD_CONFIG_INLINE")
-            return load(config_path or DEFAULT_CONFIG)
-
-    sys.exit(_run(load, take_over=take_over, dev=dev))
+        source = Source.file(config_path or DEFAULT_CONFIG)
+    sys.exit(_run(source, take_over=take_over, dev=dev))
 
 
-def _run(load: Callable[[], Configuration], *, take_over: bool, dev: bool) -> int:
+def _run(source: Source, *, take_over: bool, dev: bool) -> int:
     from keystead.config import ConfigInvalid
     from keystead.errors import ConfigError
     from keystead.server import logs
@@ -120,9 +133,9 @@ def _run(load: Callable[[], Configuration], *, take_over: bool, dev: bool) -> in
     from keystead.server.sockets import SocketRefused
 
     try:
-        config = load()
+        config = source.load()
         logs.configure(config.observability.logging.format, config.observability.logging.verbosity)
-        application = Application(config, load, take_over=take_over)
+        application = Application(config, source, take_over=take_over)
     except ConfigInvalid as exc:
         for problem in exc.problems:
             click.echo(f"keystead: {problem}", err=True)
@@ -130,10 +143,13 @@ def _run(load: Callable[[], Configuration], *, take_over: bool, dev: bool) -> in
     except ConfigError as exc:
         click.echo(f"keystead: {exc}", err=True)
         return EX_CONFIG
-    if dev:
-        click.echo(f"serving {config.endpoints[0].socket.uri}  (throw-away local key: NOT for production)")
+
+    def announce() -> None:
+        if dev:
+            click.echo(f"serving {config.endpoints[0].socket.uri}  (throw-away local key: NOT for production)")
+
     try:
-        application.run()
+        application.run(announce)
     except SocketRefused as exc:
         click.echo(f"keystead: {exc}", err=True)
         return 1

@@ -6,7 +6,8 @@ siblings only, which check both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, ValidationError, ValidationInfo
@@ -15,10 +16,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from keystead.config.values import (
     AbsolutePath,
+    AdminSocket,
     ClusterLabel,
     Duration,
     EndpointName,
     LoopbackAddress,
+    Socket,
     SocketField,
     SocketGroup,
     SocketMode,
@@ -161,8 +164,23 @@ class LoggingConfig(Section):
 class ObservabilityConfig(Section):
     """What Keystead tells about itself."""
 
+    admin: AdminSocket = Field(
+        default=None,
+        description="Socket for `keystead status`, mode 0600, spelled as those of endpoints. Not set, it is admin.sock "
+        'beside the first endpoint\'s socket; "" turns it off. It shows more than /metrics and no secret. '
+        "Failing to bind is logged and stops nothing.",
+    )
     http: HttpConfig = Field(default_factory=HttpConfig, description="The listener for probes and metrics.")
     logging: LoggingConfig = Field(default_factory=LoggingConfig, description="Log lines.")
+
+
+def default_admin_socket(sockets: Iterable[Socket]) -> Path | None:
+    """Beside the first socket that is a file, so that each process of a machine has another one."""
+    for socket in sockets:
+        if socket.path is not None:
+            beside = socket.path.with_name("admin.sock")
+            return beside if beside != socket.path else None
+    return None
 
 
 def _key(value: Any, info: ValidationInfo) -> ProviderConfig:
@@ -262,3 +280,11 @@ class Configuration(Section):
     def digest(self) -> str:
         """SHA-256 of the text that this was read from, as hexadecimal."""
         return self._digest
+
+    @property
+    def admin_socket(self) -> Path | None:
+        """Where `keystead status` finds this process; `None` if nowhere."""
+        observability = self.observability
+        if "admin" in observability.model_fields_set:
+            return observability.admin.path if observability.admin is not None else None
+        return default_admin_socket(endpoint.socket for endpoint in self.endpoints)

@@ -30,6 +30,10 @@ def findings(tree: Any) -> Iterator[Finding]:
     yield from _unique((("keys", index, "name"), key.get("name")) for index, key in keys)
     yield from _unique((("endpoints", index, "name"), endpoint.get("name")) for index, endpoint in endpoints)
     yield from _unique((("endpoints", index, "socket"), endpoint.get("socket")) for index, endpoint in endpoints)
+    observability = tree.get("observability")
+    admin = observability.get("admin") if isinstance(observability, dict) else None
+    if admin and admin in [endpoint.get("socket") for _, endpoint in endpoints]:
+        yield ("observability", "admin"), "is the socket of an endpoint; give another one"
     names = [key["name"] for _, key in keys if isinstance(key.get("name"), str)]
     for index, endpoint in endpoints:
         for location, message in _endpoint(endpoint, names):

@@ -18,6 +18,9 @@ from pydantic import AfterValidator, PlainSerializer, PlainValidator, WithJsonSc
 MAX_ADDRESS = 107
 """Bytes of a socket's address: sun_path of unix(7) has 108 with the final NUL."""
 
+MAX_DIRECTORY = MAX_ADDRESS - 10
+"""Bytes of a socket's directory: a socket is bound under a hidden name of nine characters first, and then renamed."""
+
 MAX_SECONDS = 10 * 365 * 86400
 """Ten years: longer is a mistake, and far below where a float of seconds loses precision."""
 
@@ -84,6 +87,9 @@ class Socket:
             raise ValueError(f"is {len(address.encode())} bytes long; the kernel takes {MAX_ADDRESS}")
         if address.startswith("@"):
             return cls(value, abstract=address[1:])
+        directory = len(address.rpartition("/")[0])
+        if directory > MAX_DIRECTORY:
+            raise ValueError(f"is in a directory of {directory} bytes; a socket needs one of {MAX_DIRECTORY} at most")
         return cls(value, path=Path(address))
 
 
@@ -123,6 +129,24 @@ SocketField = Annotated[
     PlainValidator(Socket.parse),
     PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": r"^unix:///[^/%?#\\ ][^%?#\\ ]*$"}),
+]
+
+
+def parse_admin(value: Any) -> Socket | None:
+    """Parse `unix:///path`, or empty text for none. Raises `ValueError`, also for a socket without permissions."""
+    if value == "":
+        return None
+    socket = Socket.parse(value)
+    if socket.path is None:
+        raise ValueError("should be a path: an abstract socket has no permissions")
+    return socket
+
+
+AdminSocket = Annotated[
+    Socket | None,
+    PlainValidator(parse_admin),
+    PlainSerializer(lambda socket: "" if socket is None else str(socket)),
+    WithJsonSchema({"type": "string"}),
 ]
 
 

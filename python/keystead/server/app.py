@@ -1,7 +1,7 @@
 """The process: sockets first, then keys; signals, reload and drain.
 
 Sockets listen before any provider is opened, so that the API server finds a plugin that answers within a second of
-its start, whatever the remote does. SIGTERM and SIGINT drain and exit 0; SIGHUP reads the configuration again.
+its start, whatever the remote does. SIGTERM and SIGINT drain and exit 0; SIGHUP looks at the configuration at once.
 """
 
 from __future__ import annotations
@@ -10,68 +10,72 @@ import gc
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import FrameType
 
 import structlog
 
 from keystead import __version__
 from keystead._core import harden_process, memory_report
-from keystead.config import ConfigInvalid, Configuration, EndpointConfig
+from keystead.config import Configuration
 from keystead.errors import ConfigError
-from keystead.host.plugin import Plugin
-from keystead.server import http, logs, sockets
-from keystead.server.listener import Listener
+from keystead.host.plugin import Plugin, Prepared
+from keystead.host.prove import Unproven
+from keystead.server import logs, pages
+from keystead.server.front import Front
 from keystead.server.metrics import Metrics
-from keystead.server.services import methods
+from keystead.server.reload import Refused, Reloader, Source
+from keystead.server.sockets import SocketRefused
+from keystead.server.web import Web
 
-DRAIN = 5.0
-"""Seconds that calls under way get to end after SIGTERM."""
+TICK = 5.0
+"""Seconds between looks at what may have changed by itself, such as a port that was taken."""
 
 log = structlog.get_logger("keystead.server")
 
 
-@dataclass(frozen=True, slots=True)
-class _Serving:
-    config: EndpointConfig
-    listener: Listener
-    placed: sockets.Placed | None
-
-
 class Application:
-    """One plugin process. `load` reads the configuration anew and raises `ConfigInvalid`."""
+    """One plugin process, serving `config`, which `source` gave."""
 
-    def __init__(self, config: Configuration, load: Callable[[], Configuration], *, take_over: bool = False) -> None:
+    def __init__(self, config: Configuration, source: Source, *, take_over: bool = False) -> None:
         self._config = config
-        self._load = load
-        self._take_over = take_over
         self._metrics = Metrics()
         self._plugin = Plugin(config, self._metrics)
-        self._serving: dict[str, _Serving] = {}
+        self._front = Front(self._metrics, take_over=take_over)
+        self._reloader = Reloader(source, config, self._take_up)
+        public = pages.public(self._metrics, lambda: self._plugin.endpoints, lambda: self._reloader.standing)
+        self._web = Web(public, public, take_over=take_over)
+        self._changing = threading.Lock()
         self._stop = threading.Event()
-        self._reload = threading.Event()
-        self._wake = threading.Event()
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. Raises `SocketRefused` if a socket cannot be put in place at the start."""
+    def run(self, announce: Callable[[], None] = lambda: None) -> None:
+        """Serve until SIGTERM or SIGINT; call `announce` once the sockets listen.
+
+        Raises `SocketRefused` if one cannot be put in place at the start.
+        """
         self._handle_signals()
         self._harden()
         try:
-            for endpoint in self._config.endpoints:
-                self._serving[endpoint.name] = self._listen(endpoint)
+            change = self._front.prepare(self._config.endpoints)
+            self._front.commit(change, self._plugin.endpoints, log_calls=_log_calls(self._config))
+            announce()
             self._plugin.start()
-            self._metrics.watch(lambda: self._plugin.endpoints)
-            web = http.start(self._config.observability.http.address, lambda: self._plugin.endpoints, self._metrics)
-            log.info("server.started", version=__version__, endpoints=list(self._serving))
+            self._metrics.watch(lambda: self._plugin.endpoints, lambda: self._reloader.standing)
+            self._web.serve(self._config)
+            log.info("server.started", version=__version__, endpoints=list(self._plugin.endpoints))
             # What was made so far stays: without this a full collection looks through all of it for 10 ms.
             gc.collect()
             gc.freeze()
-            self._wait()
+            self._reloader.start()
+            while not self._stop.wait(TICK):
+                self._web.retry()
             log.info("server.draining")
-            if web is not None:
-                web.stop()
         finally:
-            self._drain(list(self._serving.values()))
+            self._reloader.stop()
+            # A reload that is under way is over when this lock is free, and a later one finds that it is too late.
+            with self._changing:
+                self._stop.set()
+            self._web.close()
+            self._front.close()
             self._plugin.stop()
         log.info("server.stopped")
 
@@ -84,98 +88,50 @@ class Application:
         if not report.undumpable:
             log.warning("memory.dumpable", msg="keys may appear in a core dump: this kernel has no MADV_DONTDUMP")
 
-    def _listen(self, config: EndpointConfig) -> _Serving:
-        endpoint = self._plugin.endpoints[config.name]
-        log_calls = self._config.observability.logging.verbosity >= logs.CALLS_VERBOSITY
-        listener = Listener(config.name, methods(endpoint, config.kms_versions), self._metrics, log_calls=log_calls)
-        placed = None
-        try:
-            if config.socket.abstract is not None:
-                warning = "an abstract socket has no permissions: every process in this network namespace can decrypt"
-                log.warning("socket.exposed", endpoint=config.name, msg=warning)
-                listener.bind(f"unix-abstract:{config.socket.abstract}")
-            else:
-                placed = self._bind_path(config, listener)
-        except RuntimeError as exc:
-            raise sockets.SocketRefused(f"cannot listen on {config.socket.uri}: {exc}") from exc
-        listener.start()
-        log.info("endpoint.listening", endpoint=config.name, socket=config.socket.uri, kms=list(config.kms_versions))
-        return _Serving(config, listener, placed)
-
-    def _bind_path(self, config: EndpointConfig, listener: Listener) -> sockets.Placed:
-        path = config.socket.path
-        if path is None:
-            raise sockets.SocketRefused(f"{config.socket.uri} names no path")
-        warning = sockets.check_parent(path)
-        if warning is not None:
-            log.warning("socket.exposed", endpoint=config.name, msg=warning)
-        sockets.check_path(path, take_over=self._take_over)
-        with sockets.temporary_name(path) as temporary:
-            listener.bind(f"unix:{temporary}")
-            return sockets.place(temporary, path, config.socket_mode, config.socket_group)
-
     def _handle_signals(self) -> None:
         def on_stop(_number: int, _frame: FrameType | None) -> None:
             self._stop.set()
-            self._wake.set()
 
         def on_reload(_number: int, _frame: FrameType | None) -> None:
-            self._reload.set()
-            self._wake.set()
+            self._reloader.demand()
 
         signal.signal(signal.SIGTERM, on_stop)
         signal.signal(signal.SIGINT, on_stop)
         signal.signal(signal.SIGHUP, on_reload)
 
-    def _wait(self) -> None:
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            if self._stop.is_set():
-                return
-            if self._reload.is_set():
-                self._reload.clear()
-                self._take_up()
-
-    def _take_up(self) -> None:
-        """Read the configuration again; a bad one is refused as a whole and the old one goes on."""
+    def _take_up(self, config: Configuration) -> None:
+        """Put a configuration to use as a whole, or raise `Refused` with nothing changed. The reloader's thread."""
+        if config.state_dir != self._config.state_dir:
+            raise Refused(
+                [f"stateDir changed from {self._config.state_dir} to {config.state_dir}: needs a restart"], retry=False
+            )
         try:
-            config = self._load()
-            self._plugin.reload(config)
-        except ConfigInvalid as exc:
-            log.error("config.rejected", problems=[str(problem) for problem in exc.problems])
-            return
+            prepared = self._plugin.prepare(config)
         except ConfigError as exc:
-            log.error("config.rejected", problems=[str(exc)])
-            return
-        if config.observability != self._config.observability:
-            log.warning("config.needs_restart", msg="changes of observability take effect at the next start only")
-        before, self._config = self._serving, config
-        self._serving = {}
-        for wanted in config.endpoints:
-            old = before.get(wanted.name)
-            if old is not None and _same_socket(old.config, wanted):
-                self._serving[wanted.name] = before.pop(wanted.name)
-        self._drain(list(before.values()))
-        for wanted in config.endpoints:
-            if wanted.name not in self._serving:
-                try:
-                    self._serving[wanted.name] = self._listen(wanted)
-                except sockets.SocketRefused as exc:
-                    log.error("endpoint.not_listening", endpoint=wanted.name, error=str(exc))
-        log.info("config.reloaded", endpoints=list(self._serving))
+            raise Refused([str(exc)], retry=False) from exc
+        try:
+            self._plugin.prove(prepared)
+            self._swap(prepared)
+        except Unproven as exc:
+            self._plugin.discard(prepared)
+            raise Refused([f"not proven: {reason}" for reason in exc.reasons], retry=not exc.hopeless) from exc
+        except SocketRefused as exc:
+            self._plugin.discard(prepared)
+            raise Refused([str(exc)], retry=True) from exc
+        self._front.drain()
 
-    def _drain(self, serving: list[_Serving]) -> None:
-        waits = [one.listener.stop(DRAIN) for one in serving]
-        for wait in waits:
-            wait()
-        for one in serving:
-            if one.placed is not None:
-                one.placed.remove()
+    def _swap(self, prepared: Prepared) -> None:
+        config = prepared.config
+        with self._changing:
+            if self._stop.is_set():
+                raise SocketRefused("the process is about to end")
+            change = self._front.prepare(config.endpoints)
+            logs.configure(config.observability.logging.format, config.observability.logging.verbosity)
+            self._plugin.commit(prepared)
+            self._front.commit(change, self._plugin.endpoints, log_calls=_log_calls(config))
+            self._web.serve(config)
+            self._config = config
 
 
-def _same_socket(old: EndpointConfig, new: EndpointConfig) -> bool:
-    return all(
-        getattr(old, field) == getattr(new, field)
-        for field in ("socket", "socket_mode", "socket_group", "kms_versions")
-    )
+def _log_calls(config: Configuration) -> bool:
+    return config.observability.logging.verbosity >= logs.CALLS_VERBOSITY

@@ -1,4 +1,4 @@
-"""/livez, /readyz and /metrics over plain HTTP on loopback. If its port is taken, the KMS serves all the same."""
+"""A small HTTP server of fixed pages, on loopback or on a unix socket, that never asks the DNS for anything."""
 
 from __future__ import annotations
 
@@ -7,28 +7,57 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socketserver import TCPServer
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
-from keystead.host.endpoint import Endpoint
-from keystead.server.metrics import Metrics
+from keystead.server import sockets
+
+TEXT = "text/plain; charset=utf-8"
+ADMIN_MODE = 0o600
 
 log = structlog.get_logger("keystead.http")
 
-Endpoints = Callable[[], Mapping[str, Endpoint]]
+
+class Page(NamedTuple):
+    """An answer."""
+
+    code: int
+    text: str
+    content_type: str = TEXT
+
+
+Pages = Mapping[str, Callable[[str], Page]]
+"""What to answer, by path. The function gets the query."""
 
 
 class HttpServer:
-    """The observability server of one process."""
+    """A server of pages. It listens from the start; `start` lets it answer."""
 
-    def __init__(self, host: str, port: int, endpoints: Endpoints, metrics: Metrics) -> None:
-        """Bind. Raises `OSError`."""
-        handler = type("Handler", (_Handler,), {"endpoints": staticmethod(endpoints), "metrics": metrics})
-        server_class = _Server6 if ":" in host else _Server
-        self._server = server_class((host, port), handler)
+    def __init__(self, server: _Server, placed: sockets.Placed | None = None) -> None:
+        self._server = server
+        self._placed = placed
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
+
+    @classmethod
+    def on_port(cls, host: str, port: int, pages: Pages) -> HttpServer:
+        """Bind an IP address and port. Raises `OSError`."""
+        return cls((_Server6 if ":" in host else _Server)((host, port), _handler(pages)))
+
+    @classmethod
+    def on_socket(cls, path: Path, pages: Pages, *, take_over: bool = False) -> HttpServer:
+        """Put a unix socket at the path that only its owner may open. Raises `OSError` and `SocketRefused`."""
+        sockets.check_parent(path)
+        sockets.check_path(path, take_over=take_over)
+        with sockets.temporary_name(path) as temporary:
+            server = _UnixServer(str(temporary), _handler(pages))  # type: ignore[arg-type]  # as socket.bind takes it
+            try:
+                return cls(server, sockets.place(temporary, path, ADMIN_MODE, None))
+            except sockets.SocketRefused:
+                server.server_close()
+                raise
 
     @property
     def port(self) -> int:
@@ -41,6 +70,8 @@ class HttpServer:
 
     def stop(self) -> None:
         """Stop and unbind."""
+        if self._placed is not None:
+            self._placed.remove()
         self._server.shutdown()
         self._server.server_close()
 
@@ -60,46 +91,29 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
+class _UnixServer(_Server):
+    address_family = socket.AF_UNIX
+    allow_reuse_address = False
+
+
 class _Handler(BaseHTTPRequestHandler):
-    endpoints: Endpoints
-    metrics: Metrics
+    pages: Pages
     timeout = 5
     server_version = "keystead"
     sys_version = ""
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
-        match path:
-            case "/livez":
-                self._answer(200, "ok\n")
-            case "/readyz":
-                self._readyz(verbose="verbose" in query)
-            case "/metrics":
-                self._answer(200, self.metrics.render().decode(), "text/plain; version=0.0.4; charset=utf-8")
-            case _:
-                self._answer(404, "there is /livez, /readyz?verbose and /metrics\n")
+        page = self.pages.get(path)
+        if page is None:
+            self._answer(Page(404, f"there is {', '.join(self.pages)}\n"))
+        else:
+            self._answer(page(query))
 
-    def _readyz(self, *, verbose: bool) -> None:
-        lines = []
-        ready = True
-        for name, endpoint in self.endpoints().items():
-            report = endpoint.report()
-            good = report.healthz == "ok"
-            ready = ready and good
-            lines.append(f"[{'+' if good else '-'}]endpoint {name} {report.state}: {report.healthz}")
-            lines += [f"[-]endpoint {name} key {key.name}: {key.error}" for key in report.keys if key.error is not None]
-            if report.refused is not None:
-                lines.append(f"[-]endpoint {name} configuration: {report.refused}")
-            if report.unsaved:
-                lines.append(f"[-]endpoint {name} state directory: the record in use is not on disk")
-        lines.append("ready" if ready else "not ready")
-        text = "\n".join(lines) if verbose or not ready else "ok"
-        self._answer(200 if ready else 503, text + "\n")
-
-    def _answer(self, code: int, text: str, content_type: str = "text/plain; charset=utf-8") -> None:
-        body = text.encode()
-        self.send_response(code)
-        self.send_header("Content-Type", content_type)
+    def _answer(self, page: Page) -> None:
+        body = page.text.encode()
+        self.send_response(page.code)
+        self.send_header("Content-Type", page.content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Content-Type-Options", "nosniff")
         self.end_headers()
@@ -109,15 +123,5 @@ class _Handler(BaseHTTPRequestHandler):
         log.debug("http", request=format % args)
 
 
-def start(address: str, endpoints: Endpoints, metrics: Metrics) -> HttpServer | None:
-    """Serve on `host:port`, or say in the log why not. An empty address means that nobody wants it."""
-    if not address:
-        return None
-    host, _, port = address.rpartition(":")
-    try:
-        server = HttpServer(host.strip("[]"), int(port), endpoints, metrics)
-    except OSError as exc:
-        log.error("http.not_bound", address=address, error=str(exc), msg="/metrics and /readyz are not served")
-        return None
-    server.start()
-    return server
+def _handler(pages: Pages) -> type[_Handler]:
+    return type("Handler", (_Handler,), {"pages": pages})

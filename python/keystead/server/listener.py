@@ -33,24 +33,25 @@ Handler = Callable[[bytes, grpc.ServicerContext], bytes]
 
 
 class _Router(grpc.GenericRpcHandler):
-    def __init__(self, handlers: Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]) -> None:
-        self._handlers = handlers
+    """Finds the handler of a method. The table is replaced as a whole, under calls that go on."""
+
+    def __init__(self) -> None:
+        self.handlers: Mapping[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        return self._handlers.get(details.method)
+        return self.handlers.get(details.method)
 
 
 class Listener:
-    """A server for a table of methods. `bind`, then `start`, then `stop`."""
+    """A server of one socket. `bind` it, let it `serve` a table of methods, `start` it, and in the end `stop` it."""
 
-    def __init__(self, name: str, table: Mapping[str, Method], metrics: Metrics, *, log_calls: bool) -> None:
-        handlers = {path: _handler(path, method, metrics, log_calls) for path, method in table.items()}
-        if STATUS in handlers:
-            pool = ThreadPoolExecutor(_STATUS_THREADS, thread_name_prefix=f"status-{name}")
-            handlers[STATUS].unary_unary.experimental_thread_pool = pool  # type: ignore[union-attr]
+    def __init__(self, name: str, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._router = _Router()
+        self._status_pool = ThreadPoolExecutor(_STATUS_THREADS, thread_name_prefix=f"status-{name}")
         self._server = grpc.server(
             ThreadPoolExecutor(WAITING_LIMIT + HOT_THREADS, thread_name_prefix=f"rpc-{name}"),
-            handlers=[_Router(handlers)],
+            handlers=[self._router],
             options=_OPTIONS,
         )
 
@@ -58,6 +59,13 @@ class Listener:
         """Bind a gRPC address. Raises `RuntimeError` if the system refuses."""
         if self._server.add_insecure_port(address) == 0:
             raise RuntimeError(f"cannot bind {address}")
+
+    def serve(self, endpoint: str, table: Mapping[str, Method], *, log_calls: bool) -> None:
+        """Answer these methods from the next call on. Connections and calls under way are not disturbed."""
+        handlers = {path: _handler(endpoint, path, method, self._metrics, log_calls) for path, method in table.items()}
+        if STATUS in handlers:
+            handlers[STATUS].unary_unary.experimental_thread_pool = self._status_pool  # type: ignore[union-attr]
+        self._router.handlers = handlers
 
     def start(self) -> None:
         """Accept calls."""
@@ -68,9 +76,11 @@ class Listener:
         return self._server.stop(grace).wait
 
 
-def _handler(path: str, method: Method, metrics: Metrics, log_calls: bool) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _handler(
+    endpoint: str, path: str, method: Method, metrics: Metrics, log_calls: bool
+) -> grpc.RpcMethodHandler[bytes, bytes]:
     service, name = path[1:].split("/")
-    succeeded = metrics.call(service, name)
+    succeeded = metrics.call(endpoint, service, name)
     clock = time.perf_counter
 
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -91,7 +101,7 @@ def _handler(path: str, method: Method, metrics: Metrics, log_calls: bool) -> gr
                     "rpc", method=name, uid=_uid(service, request), code="OK", seconds=round(clock() - started, 6)
                 )
             return response
-        metrics.failed_call(service, name, code.name, clock() - started)
+        metrics.failed_call(endpoint, service, name, code.name, clock() - started)
         log.warning("rpc", method=name, uid=_uid(service, request), code=code.name, error=text)
         _abort(context, code, text)
 

@@ -10,8 +10,10 @@ from prometheus_client.registry import Collector
 
 from keystead import __version__, errors
 from keystead.host.endpoint import Endpoint
+from keystead.server.reload import Standing
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5)
+_UNARY = "unary"
 
 
 class Metrics:
@@ -19,7 +21,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        labels = ("grpc_service", "grpc_method")
+        # The names and labels of go-grpc-prometheus, which dashboards know, and the endpoint, which one process may
+        # have several of.
+        labels = ("endpoint", "grpc_type", "grpc_service", "grpc_method")
         self._handled = Counter(
             "grpc_server_handled", "RPCs completed on the server.", (*labels, "grpc_code"), registry=self.registry
         )
@@ -56,14 +60,18 @@ class Metrics:
         build = Gauge("keystead_build_info", "Version of this process.", ("version",), registry=self.registry)
         build.labels(__version__).set(1)
 
-    def watch(self, endpoints: Callable[[], Mapping[str, Endpoint]]) -> None:
-        """Read the endpoints' state at each scrape."""
+    def watch(
+        self, endpoints: Callable[[], Mapping[str, Endpoint]], standing: Callable[[], Standing] | None = None
+    ) -> None:
+        """Read the endpoints' state, and that of the configuration file, at each scrape."""
         self.registry.register(_EndpointCollector(endpoints))
+        if standing is not None:
+            self.registry.register(_ConfigurationCollector(standing))
 
-    def call(self, service: str, method: str) -> Callable[[float], None]:
+    def call(self, endpoint: str, service: str, method: str) -> Callable[[float], None]:
         """A function that counts one success and its seconds, with every label looked up beforehand."""
-        count = self._handled.labels(service, method, "OK").inc
-        observe = self._seconds.labels(service, method).observe
+        count = self._handled.labels(endpoint, _UNARY, service, method, "OK").inc
+        observe = self._seconds.labels(endpoint, _UNARY, service, method).observe
 
         def succeeded(seconds: float) -> None:
             count()
@@ -71,10 +79,10 @@ class Metrics:
 
         return succeeded
 
-    def failed_call(self, service: str, method: str, code: str, seconds: float) -> None:
+    def failed_call(self, endpoint: str, service: str, method: str, code: str, seconds: float) -> None:
         """Count one failure."""
-        self._handled.labels(service, method, code).inc()
-        self._seconds.labels(service, method).observe(seconds)
+        self._handled.labels(endpoint, _UNARY, service, method, code).inc()
+        self._seconds.labels(endpoint, _UNARY, service, method).observe(seconds)
 
     def persisted(self, endpoint: str, ok: bool) -> None:
         self._persist_failed.labels(endpoint).set(0 if ok else 1)
@@ -123,3 +131,20 @@ class _EndpointCollector(Collector):
             for key in report.keys:
                 opened.add_metric([name, key.name], float(key.ref is not None))
         return [healthy, stored, waiting, refused, opened]
+
+
+class _ConfigurationCollector(Collector):
+    def __init__(self, standing: Callable[[], Standing]) -> None:
+        self._standing = standing
+
+    def collect(self) -> Iterable[Metric]:
+        standing = self._standing()
+        successful = GaugeMetricFamily(
+            "keystead_config_last_reload_successful", "1 while the configuration seen last is the one in use."
+        )
+        successful.add_metric([], float(standing.successful))
+        loaded = GaugeMetricFamily(
+            "keystead_config_last_reload_success_timestamp_seconds", "When the configuration in use was taken up."
+        )
+        loaded.add_metric([], standing.loaded_at.timestamp())
+        return [successful, loaded]

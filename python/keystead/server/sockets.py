@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,21 @@ class Placed:
 
     path: Path
     inode: tuple[int, int]
+
+    def permit(self, mode: int, group: int | None) -> Callable[[], None]:
+        """Change who may connect; return what undoes it. Raises `SocketRefused`, with everything as it was."""
+        before = self._status()
+        _permit(self.path, mode, os.getegid() if group is None else group)
+        return lambda: _permit(self.path, stat.S_IMODE(before.st_mode), before.st_gid)
+
+    def _status(self) -> os.stat_result:
+        try:
+            status = self.path.lstat()
+        except OSError as exc:
+            raise SocketRefused(f"cannot look at {self.path}: {exc.strerror}; restart the plugin") from exc
+        if (status.st_dev, status.st_ino) != self.inode:
+            raise SocketRefused(f"{self.path} is another process's socket by now; stop this process")
+        return status
 
     def remove(self) -> None:
         """Unlink the path if it is still our socket. Never fails: it is the last thing a process does."""
@@ -121,6 +136,20 @@ def place(temporary: Path, path: Path, mode: int, group: int | None) -> Placed:
     except OSError as exc:
         raise SocketRefused(f"cannot put the socket at {path}: {exc.strerror}") from exc
     return Placed(path, inode)
+
+
+def _permit(path: Path, mode: int, group: int) -> None:
+    before = path.lstat()
+    try:
+        if before.st_gid != group:
+            # Neither group gets in while one of the two is new and the other old.
+            path.chmod(mode & stat.S_IRWXU)
+            os.chown(path, -1, group)
+        path.chmod(mode)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            path.chmod(stat.S_IMODE(before.st_mode))
+        raise SocketRefused(f"cannot change who may connect to {path}: {exc.strerror}") from exc
 
 
 def _inode(path: Path) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from click.testing import CliRunner
 from keystead.cli import main
 from keystead.cli import serve as command
 from keystead.config import Configuration
+from keystead.server.reload import Source
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Configuration]:
     """What `serve` would have served, as it loads it."""
     seen: list[Configuration] = []
 
-    def stop_here(load: Callable[[], Configuration], **_: object) -> int:
-        seen.append(load())
+    def stop_here(source: Source, **_: object) -> int:
+        seen.append(source.load())
         return 0
 
     monkeypatch.setattr(command, "_run", stop_here)

@@ -139,7 +139,7 @@ def test_every_field_has_a_description_that_is_a_sentence() -> None:
 
 def test_the_outline_has_every_field_of_the_design_and_of_the_providers(entries: list[Entry]) -> None:
     paths = [entry.path for entry in entries]
-    assert len(paths) == len(set(paths)) == 50
+    assert len(paths) == len(set(paths)) == 51
     assert {
         "cluster",
         "keys.local.keyFile",

@@ -6,15 +6,17 @@ import http.client
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from structlog.testing import capture_logs
 
 from keystead.host.endpoint import Endpoint
 from keystead.host.report import KeyReport, RecordReport, Report
-from keystead.server import http as web
+from keystead.server import pages
+from keystead.server.http import HttpServer
 from keystead.server.metrics import Metrics
+from keystead.server.reload import Standing
 
 LAB = KeyReport(
     name="lab",
@@ -69,9 +71,10 @@ class Site:
     def __init__(self, endpoints: dict[str, Reporting], host: str = "127.0.0.1") -> None:
         self._metrics = Metrics()
         shown = cast("Mapping[str, Endpoint]", endpoints)
-        self._metrics.watch(lambda: shown)
         self.host = host
-        self.server = web.HttpServer(host, 0, lambda: shown, self._metrics)
+        self.standing = Standing("config.yaml", "ab" * 32, datetime(2026, 11, 24, tzinfo=UTC))
+        self._metrics.watch(lambda: shown, lambda: self.standing)
+        self.server = HttpServer.on_port(host, 0, pages.public(self._metrics, lambda: shown, lambda: self.standing))
         self.server.start()
 
     def get(self, path: str, method: str = "GET") -> tuple[int, str]:
@@ -180,13 +183,19 @@ def test_it_binds_an_ipv6_address_too(endpoints: dict[str, Reporting]) -> None:
     site.server.stop()
 
 
-def test_a_port_that_is_taken_is_only_logged() -> None:
-    with socket.socket() as taken, capture_logs() as lines:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        assert web.start(f"127.0.0.1:{taken.getsockname()[1]}", dict, Metrics()) is None
-    assert [line["event"] for line in lines] == ["http.not_bound"]
+def test_a_refused_configuration_is_a_line_and_takes_nothing_out_of_service(site: Site) -> None:
+    site.standing = replace(site.standing, problems=("config.yaml:3:1: stateDir: unknown field",))
+    assert site.get("/readyz") == (200, "ok\n")
+    assert site.get("/readyz?verbose")[1].splitlines() == [
+        "[+]endpoint main ok: ok",
+        "[-]configuration file refused: config.yaml:3:1: stateDir: unknown field",
+        "ready",
+    ]
+    assert "keystead_config_last_reload_successful 0.0" in site.get("/metrics")[1].splitlines()
 
 
-def test_an_empty_address_turns_it_off() -> None:
-    assert web.start("", dict, Metrics()) is None
+def test_the_time_of_the_configuration_in_use_is_a_metric(site: Site) -> None:
+    lines = site.get("/metrics")[1].splitlines()
+    assert "keystead_config_last_reload_successful 1.0" in lines
+    (line,) = [line for line in lines if line.startswith("keystead_config_last_reload_success_timestamp_seconds ")]
+    assert float(line.split()[1]) == site.standing.loaded_at.timestamp()
