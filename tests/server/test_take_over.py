@@ -86,7 +86,11 @@ def test_a_live_socket_is_not_taken_without_being_asked(directory: Path) -> None
 
 
 def raised(files: Files, epoch: int) -> None:
-    """Write the configuration with another epoch, so that answers tell which process gave them."""
+    """Write another file with another epoch, so that answers tell which process gave them.
+
+    The process that runs watches the old file.
+    """
+    files.config_name = "raised.yaml"
     files.write(files.document(epoch=epoch))
 
 

@@ -139,6 +139,7 @@ class Files:
     directory: Path
     provider: str = "local"
     options: dict[str, Any] = field(default_factory=dict)
+    config_name: str = "config.yaml"
 
     def __post_init__(self) -> None:
         self.key_file.touch(mode=0o600)
@@ -159,7 +160,7 @@ class Files:
 
     @property
     def config(self) -> Path:
-        return self.directory / "config.yaml"
+        return self.directory / self.config_name
 
     def pace(self, **seconds: float) -> None:
         """Set how long the fake remote takes for each operation."""

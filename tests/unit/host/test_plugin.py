@@ -14,6 +14,7 @@ from keystead.config import Configuration, load_text
 from keystead.host import plugin as plugin_module
 from keystead.host.guard import Guard
 from keystead.host.plugin import Plugin
+from keystead.host.prove import Unproven
 from keystead.provider import Provider, ProviderConfig
 from support.endpoints import Lines, events
 from support.fakes import FakeProvider, RecordingObserver, until
@@ -26,6 +27,8 @@ class Shelf:
     def __init__(self) -> None:
         self.made: list[FakeProvider] = []
         self.missing: set[str] = set()
+        self.broken: set[str] = set()
+        """Keys whose remote is away when they are made."""
         self.versions: dict[str, dict[str, bytes]] = {}
 
     def provider_class(self, name: str) -> type[Provider[Any]]:
@@ -39,6 +42,8 @@ class Shelf:
             def __init__(self, config: ProviderConfig) -> None:
                 super().__init__(config.name)
                 self.versions = shelf.versions.setdefault(config.name, self.versions)
+                if config.name in shelf.broken:
+                    self.fail(errors.Unavailable("away"))
                 shelf.made.append(self)
 
         return Shelved
@@ -170,6 +175,50 @@ def test_a_provider_that_cannot_be_loaded_leaves_everything_as_it_was(
         plugin.reload(wanted)
     assert guards_of(plugin, "main") == before
     assert set(plugin.endpoints) == {"main"}
+
+
+def test_only_new_keys_are_proven_and_those_of_a_refused_configuration_are_closed(
+    shelf: Shelf, plugins: list[Plugin], tmp_path: Path, logged: Lines
+) -> None:
+    plugin = Plugin(configuration(shelf, tmp_path, ONE), RecordingObserver())
+    plugins.append(plugin)
+    before = guards_of(plugin, "main")
+    wanted = configuration(shelf, tmp_path, {"main": {"a": "active", "b": "active", "c": "decrypt"}})
+    shelf.broken.add("b")
+    prepared = plugin.prepare(wanted)
+    assert prepared.fresh == {"b", "c"}
+    with pytest.raises(Unproven, match="key b: open: away"):
+        plugin.prove(prepared)
+    plugin.discard(prepared)
+    assert {provider.config.name: provider.closed for provider in shelf.made} == {"a": 0, "b": 1, "c": 1}
+    assert guards_of(plugin, "main") == before
+    shelf.broken.clear()
+    prepared = plugin.prepare(wanted)
+    plugin.prove(prepared)
+    plugin.commit(prepared)
+    new = {provider.config.name: provider.calls for provider in shelf.made[3:]}
+    assert (new["b"]["wrap"], new["c"]["open"], new["c"]["wrap"]) == (1, 1, 0)
+    assert [line["key"] for line in events(logged, "key.notice")] == ["a", "b", "c"]
+    # All is known now, so nothing is asked.
+    asked = {name: sum(calls.values()) for name, calls in new.items()}
+    for wanted in (configuration(shelf, tmp_path, ONE), configuration(shelf, tmp_path, {"main": {"b": "active"}})):
+        plugin.prove(plugin.prepare(wanted))
+    assert {name: sum(calls.values()) for name, calls in new.items()} == asked
+
+
+def test_an_endpoint_that_a_reload_leaves_as_it_was_is_not_woken(
+    shelf: Shelf, plugins: list[Plugin], tmp_path: Path
+) -> None:
+    both = ONE | {"second": {"a": "active"}}
+    plugin = Plugin(configuration(shelf, tmp_path, both), RecordingObserver())
+    plugins.append(plugin)
+    woken: list[str] = []
+    for name, endpoint in plugin.endpoints.items():
+        endpoint.apply = lambda _target, name=name: woken.append(name)  # type: ignore[method-assign,misc]
+    plugin.reload(configuration(shelf, tmp_path, both))
+    assert woken == []
+    plugin.reload(configuration(shelf, tmp_path, ONE | {"second": {"a": "active", "b": "decrypt"}}))
+    assert woken == ["second"]
 
 
 def test_stopping_closes_every_key(shelf: Shelf, tmp_path: Path) -> None:

@@ -207,3 +207,51 @@ def test_remove_takes_away_our_own_socket_only(directory: Path) -> None:
         second.remove()
         assert not path.exists()
         second.remove()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to any group")
+def test_who_may_connect_can_be_changed_in_place_and_back(directory: Path) -> None:
+    placed = put(directory / "s")
+    undo = placed.permit(0o660, 54321)
+    status = (directory / "s").lstat()
+    assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, 54321)
+    undo()
+    status = (directory / "s").lstat()
+    assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o600, os.getegid())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to any group")
+def test_no_group_gets_in_while_another_is_given(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed = put(directory / "s", mode=0o660, group=54321)
+    seen: list[int] = []
+    chown = os.chown
+
+    def look_and_change(path: Path, user: int, group: int) -> None:
+        seen.append(stat.S_IMODE(path.lstat().st_mode))
+        chown(path, user, group)
+
+    monkeypatch.setattr(os, "chown", look_and_change)
+    placed.permit(0o660, 54322)
+    assert seen == [0o600]
+    assert (directory / "s").lstat().st_gid == 54322
+
+
+def test_a_change_that_is_not_permitted_leaves_all_as_it_was(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def not_permitted(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    placed = put(directory / "s", mode=0o660)
+    monkeypatch.setattr(os, "chown", not_permitted)
+    with pytest.raises(SocketRefused, match=r"cannot change who may connect to .*/s: Operation not permitted"):
+        placed.permit(0o600, 54321)
+    assert stat.S_IMODE((directory / "s").lstat().st_mode) == 0o660
+
+
+def test_the_socket_of_another_process_is_not_touched(directory: Path) -> None:
+    placed = put(directory / "s")
+    put(directory / "s")
+    with pytest.raises(SocketRefused, match="another process's socket by now"):
+        placed.permit(0o660, None)
+    (directory / "s").unlink()
+    with pytest.raises(SocketRefused, match="cannot look at"):
+        placed.permit(0o660, None)
