@@ -6,10 +6,7 @@ checks no signature; what is asserted here is what both have in common.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -22,41 +19,12 @@ import pytest
 from keystead.provider import ConfigError, InvalidCiphertext, KeyDisabled, KeyNotFound, WrapContext
 from providers.aws.fake import ACCOUNT
 from providers.aws.given import CONTEXT, KEK, Make, soon
+from support.golang import BUILD_SECONDS, built
 
 SOURCE = Path(__file__).with_name("localkms")
-BUILD_SECONDS = 600
 REGION = "eu-west-1"
 
 pytestmark = pytest.mark.timeout(BUILD_SECONDS + 60)
-
-
-def binary() -> Path:
-    """Build the emulator once per version of its source, outside of the tree. Skip, to be counted, if that fails."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("NOT TESTED against local-kms: no go to build it with")
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    cache = Path(os.environ.get("KEYSTEAD_CACHE") or user_cache / "keystead")
-    content = b"".join((SOURCE / name).read_bytes() for name in ("main.go", "go.mod", "go.sum"))
-    built = cache / "localkms" / hashlib.sha256(content).hexdigest()[:16] / "localkms"
-    if not built.exists():
-        built.parent.mkdir(parents=True, exist_ok=True)
-        partial = built.with_suffix(f".{os.getpid()}")
-        environment = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -buildvcs=false", "GOWORK": "off"}
-        outcome = subprocess.run(
-            [go, "build", "-p", "2", "-trimpath", "-o", str(partial), "."],
-            cwd=SOURCE,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=BUILD_SECONDS,
-            check=False,
-        )
-        if outcome.returncode != 0:
-            last = outcome.stderr.strip().splitlines()[-1:]
-            pytest.skip(f"NOT TESTED against local-kms: it does not build here: {last}")
-        partial.rename(built)
-    return built
 
 
 @dataclass(frozen=True)
@@ -89,7 +57,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKms]:
     directory = tmp_path_factory.mktemp("localkms")
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(binary()), "127.0.0.1:0", str(directory / "data"), REGION, ACCOUNT],
+            [str(built(SOURCE, ".", "localkms")), "127.0.0.1:0", str(directory / "data"), REGION, ACCOUNT],
             stdout=subprocess.PIPE,
             stderr=log,
             env={"HOME": str(directory)},
