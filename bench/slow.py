@@ -120,7 +120,7 @@ def main() -> None:
 def _sealed(members: Members) -> dict[str, object]:
     """A seed encrypted under a local KEK of its own, as the load client reads it."""
     deadline = time.monotonic() + 5
-    record, kek = mint(members, CLUSTER, time.time, deadline)
+    record, kek = mint(members, CLUSTER, {}, time.time, deadline)
     store = KekStore([CLUSTER])
     store.admit_fresh(record, kek)
     seed = os.urandom(32)

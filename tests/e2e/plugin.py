@@ -147,9 +147,10 @@ def local_key(directory: Path, name: str) -> dict[str, Any]:
 
 
 def endpoint(name: str, socket: str, epoch: int, members: dict[str, str], **more: Any) -> dict[str, Any]:
-    """Return an entry for `endpoints:` from key names and their stages."""
+    """Return an entry for `endpoints:` from key names and their stages, without the waits of a rollout."""
     stages = [{"key": key, "stage": stage} for key, stage in members.items()]
-    return {"name": name, "socket": socket, "epoch": epoch, "members": stages, "kmsVersions": ["v2"], **more}
+    made: dict[str, Any] = {"name": name, "socket": socket, "epoch": epoch, "members": stages, "kmsVersions": ["v2"]}
+    return made | {"soak": "0s", "versionDelay": "0s"} | more
 
 
 @dataclass(frozen=True)

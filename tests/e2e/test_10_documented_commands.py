@@ -48,6 +48,7 @@ FOLLOWED = {
     "late-or-absent-plugin.md": ("Steps",),
     "leave.md": ("To another plugin", "Back to plaintext"),
     "containers.md": (),  # needs a container engine
+    "outage.md": (),
 }
 """The sections with commands of each page."""
 
@@ -76,6 +77,8 @@ class Node:
             "/var/lib/keystead": self.directory / "state",
             "/usr/local/bin": self.directory / "bin",
             "127.0.0.1:9853": self.http,
+            # A shorter wait, but one: what the page says to do must wait for it.
+            "soak: 15m": "soak: 20s",
         }
         return re.sub("|".join(map(re.escape, places)), lambda found: str(places[found[0]]), text)
 

@@ -23,9 +23,11 @@ class Start(Protocol):
     def __call__(self, target: Target, *, state: Path | None = ..., tend: bool = ...) -> Rig: ...
 
 
-def target(*keys: FakeProvider, old: tuple[FakeProvider, ...] = (), **changes: Any) -> Target:
-    """A target of these active keys and old ones of stage decrypt, each with a new guard."""
-    return target_of(members_of(*keys, decrypt=old), **changes)
+def target(
+    *keys: FakeProvider, old: tuple[FakeProvider, ...] = (), recovery: tuple[FakeProvider, ...] = (), **changes: Any
+) -> Target:
+    """A target of these active keys, those of stage decrypt, and recovery keys, each with a new guard."""
+    return target_of(members_of(*keys, decrypt=old, recovery=recovery), **changes)
 
 
 def events(logged: Lines, name: str) -> Lines:

@@ -187,15 +187,18 @@ def guard_of(provider: FakeProvider) -> Guard:
     return Guard(provider.config, lambda: provider)
 
 
-def members_of(*providers: FakeProvider, decrypt: tuple[FakeProvider, ...] = ()) -> Members:
-    """Active members, then members of stage decrypt, each with a guard of its own, not open yet."""
+def members_of(
+    *providers: FakeProvider, decrypt: tuple[FakeProvider, ...] = (), recovery: tuple[FakeProvider, ...] = ()
+) -> Members:
+    """Active members, then those of stage decrypt, then recovery members, each with a guard of its own, not open."""
     active = [Member(guard_of(provider), active=True) for provider in providers]
     others = [Member(guard_of(provider), active=False) for provider in decrypt]
-    return Members((*active, *others))
+    safes = [Member(guard_of(provider), active=True, online=False) for provider in recovery]
+    return Members((*active, *others, *safes))
 
 
 def target_of(members: Members, **changes: object) -> Target:
-    """What a configuration asks of an endpoint, with the documented defaults."""
+    """What a configuration asks of an endpoint, with the documented defaults but for the waits of a rollout: none."""
     wanted: dict[str, object] = {
         "cluster": CLUSTER,
         "accept_clusters": (CLUSTER,),
@@ -206,6 +209,9 @@ def target_of(members: Members, **changes: object) -> Target:
         "unwrap_timeout": 10.0,
         "grace": 3600.0,
         "probe_interval": 60.0,
+        "soak": 0.0,
+        "version_delay": 0.0,
+        "zeroize": False,
     }
     return Target(**(wanted | changes))  # type: ignore[arg-type]
 

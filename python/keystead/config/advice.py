@@ -51,7 +51,7 @@ def _endpoint(endpoint: EndpointConfig) -> Iterator[Finding]:
             ("kmsVersions",),
             "has v1beta1, which Kubernetes deprecates: rotation is invisible there, and every object costs a call",
         )
-    active = [member.key for member in endpoint.members if member.stage == "active"]
+    active = [member.key for member in endpoint.members if member.stage == "active" and member.role == "online"]
     if len(active) > 1:
         yield (
             ("members",),

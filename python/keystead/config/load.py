@@ -73,6 +73,8 @@ def build(document: Document, digest: str, lookup: ProviderLookup | None = None)
     except ValidationError as exc:
         problems += translate.problems(exc, document, lookup)
         raise ConfigInvalid(problems) from None
+    if not problems:
+        problems = [document.problem(where, text) for where, text in relations.public_wraps(configuration, lookup)]
     if problems:
         raise ConfigInvalid(problems)
     configuration._digest = digest  # noqa: SLF001  # a private attribute, since a file may not set it

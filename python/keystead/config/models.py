@@ -53,6 +53,11 @@ class MemberConfig(Section):
         "unwraps. Add a new key as decrypt on every node before any node has it active; keep an old one "
         "as decrypt until neither etcd nor a backup needs it."
     )
+    role: Literal["online", "recovery"] = Field(
+        default="online",
+        description="online: this key wraps and unwraps. recovery: every new local KEK is wrapped under it too, and "
+        "nothing here ever unwraps with it: for a key whose private half lies in a safe. Needs stage active.",
+    )
 
 
 class LocalKEKConfig(Section):
@@ -64,6 +69,12 @@ class LocalKEKConfig(Section):
         description="Duration, at least 1h. Make a new local KEK when the one in use is older, give or take a tenth. "
         "Shorten it if a policy asks for it: the cipher does not need it, and each one costs a call per "
         "key.",
+    )
+    record_file: AbsolutePath | None = Field(
+        default=None,
+        description="Absolute path of a record to use instead of making one, in the form of the file current in "
+        "stateDir. For nodes that are to share a local KEK: place the same file on all of them, and a new "
+        "one to replace it.",
     )
 
 
@@ -106,6 +117,24 @@ class EndpointConfig(Section):
         le=2**32 - 1,
         description="Counter in the key_id, from 1. Raise it by one, on all nodes, with every change of the active "
         "members, so that no key_id is used twice. Never lower it.",
+    )
+    soak: Duration = Field(
+        default="15m",
+        validate_default=True,
+        description="Duration. How long a new key has to decrypt on this node before it becomes active: longer than it "
+        "takes to bring a configuration to all nodes. 0s turns the check off.",
+    )
+    version_delay: Duration = Field(
+        default="2m",
+        validate_default=True,
+        description="Duration. How long a new version of a key has to be named by the remote, without contradiction, "
+        "before it is used: longer than its replicas lag behind each other.",
+    )
+    on_revoked: Literal["keep", "zeroize"] = Field(
+        default="keep",
+        description="What to do with the local KEKs in memory when every active key refuses for good. keep: go on, so "
+        "that a mistake in a policy is no outage. zeroize: wipe them, which stops reads and writes until a "
+        "key is granted again.",
     )
     members: tuple[MemberConfig, ...] = Field(
         min_length=1,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from keystead.config.models import Configuration, ProviderLookup
 from keystead.config.problems import Location
 from keystead.suggest import did_you_mean
 
@@ -75,8 +76,31 @@ def _endpoint(endpoint: dict[str, Any], names: list[str]) -> Iterator[Finding]:
         key = member.get("key")
         if isinstance(key, str) and key not in names:
             yield ("members", index, "key"), f"no entry of keys has the name {key[:64]!r}{did_you_mean(key, names)}"
-    if members and all(member.get("stage") == "decrypt" for _, member in members):
+        if member.get("role") == "recovery" and member.get("stage") == "decrypt":
+            yield (
+                ("members", index, "stage"),
+                "should be active for a recovery key: nothing here ever decrypts with it; take it away if nothing new "
+                "is to be wrapped under it",
+            )
+    active = [member for _, member in members if member.get("stage") != "decrypt"]
+    if members and not active:
         yield ("members",), "none has the stage active, so that nothing could be encrypted"
+    elif members and all(member.get("role") == "recovery" for member in active):
+        yield ("members",), "none is both active and online, so that nothing could be decrypted but by hand"
+
+
+def public_wraps(configuration: Configuration, lookup: ProviderLookup) -> Iterator[Finding]:
+    """Yield each online member whose provider lets anybody wrap."""
+    providers = {key.name: key.provider for key in configuration.keys}
+    for index, endpoint in enumerate(configuration.endpoints):
+        for number, member in enumerate(endpoint.members):
+            provider = providers[member.key]
+            if member.role == "online" and not lookup(provider).capabilities.authenticated_wrap:
+                yield (
+                    ("endpoints", index, "members", number),
+                    f"should have the role recovery: {provider} wraps with a public key, so whoever can write to etcd "
+                    "could plant a local KEK that he knows, and this plugin would accept it",
+                )
 
 
 def _unique(values: Iterable[tuple[Location, Any]]) -> Iterator[Finding]:

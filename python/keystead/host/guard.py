@@ -73,12 +73,15 @@ class Guard:
         self.scheme = key.provider
         self.failing = False
         """Whether the last call failed in a way that may pass: then other members are asked before this one."""
+        self.pinned = key.version
+        """The version that the configuration asks for."""
+        self.unwrapped = 0
+        """How many records it has unwrapped for Decrypts, rightly: who looks twice sees that it works."""
         self._make = make
         self._instance = _Instance(make())
         self.notice = self._instance.provider.notice
         self._answers = Answers(key.name)
         self._limits = key.limits
-        self._pinned = key.version
         self._observer = observer
         self._ref: str | None = None
         self._opening = threading.Lock()
@@ -118,8 +121,8 @@ class Guard:
 
     def current_version(self, deadline: float) -> str | None:
         """Ask which version a new wrap should use, unless the configuration says it."""
-        if self._pinned is not None:
-            return self._pinned
+        if self.pinned is not None:
+            return self.pinned
         version = self._housekeep("current_version", deadline)
         return None if version is None else self._answers.version(version)
 

@@ -1,104 +1,136 @@
-"""What Status says of the remote keys: a small machine over the outcomes of probes, with the clock passed in.
+"""What Status says of the remote keys: a small machine over the outcomes of round trips. Pure: clocks are passed in.
 
 Outage and refusal differ. While the remote is merely away, nothing needs it: the local KEK is in memory and every
 ciphertext carries its record. So Status stays `ok` for a grace period, for red health takes API servers out of
-service. A definitive refusal of every key turns it red after three probes.
+service. A definitive refusal by every key turns it red after three probes, for somebody has decided it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from keystead import errors
 
 FAILURES_TO_GO_DOWN = 3
 SUCCESSES_TO_COME_UP = 2
-_DENIALS = (errors.PermissionDenied, errors.KeyDisabled, errors.KeyNotFound)
+DENIALS = (errors.PermissionDenied, errors.KeyDisabled, errors.KeyNotFound)
+"""Somebody has decided that this key may not be used; waiting does not help."""
 
 
 class State(Enum):
-    """State of the active members of an endpoint."""
+    """State of an endpoint. All but the first and the last are about its active online keys."""
 
+    INIT = "init"
+    """There is no local KEK in use."""
     OK = "ok"
     DEGRADED = "degraded"
+    """Some are down."""
     LOST = "lost"
+    """All are down, for less than the grace period."""
     LOST_LONG = "lost-long"
     DENIED = "denied"
+    """All are down, and all refuse."""
+    UNSAFE = "unsafe"
+    """What was sealed did not open."""
 
 
-@dataclass
-class _KeyHealth:
+@dataclass(frozen=True, slots=True)
+class KeyHealth:
+    """What is known of one key. A value: `after` makes the next one. Times are monotonic seconds."""
+
     up: bool = True
+    since: float | None = None
+    """When it went down or came up, or was first heard of."""
     failures: int = 0
+    """Without a success between them."""
     denials: int = 0
+    """Refusals at the end of these."""
     successes: int = 0
+    """Without a failure between them."""
     failing_since: float = 0.0
+    last_success: float | None = None
     error: errors.KeysteadError | None = None
-
-
-class Health:
-    """Health of one endpoint. Not safe for concurrent use: its endpoint's own thread calls it."""
-
-    def __init__(self) -> None:
-        self._keys: dict[str, _KeyHealth] = {}
-
-    def track(self, names: Iterable[str]) -> None:
-        """Watch exactly these keys; what is known of those that stay is kept."""
-        self._keys = {name: self._keys.get(name, _KeyHealth()) for name in names}
-
-    def observe(self, name: str, error: errors.KeysteadError | None, now: float) -> None:
-        """Take one outcome of a round trip at monotonic time `now`: an error, or `None` for success."""
-        key = self._keys[name]
-        if error is None:
-            key.failures = key.denials = 0
-            key.successes += 1
-            if key.successes >= SUCCESSES_TO_COME_UP:
-                key.up, key.error = True, None
-            return
-        if key.failures == 0:
-            key.failing_since = now
-        key.successes = 0
-        key.failures += 1
-        key.denials = key.denials + 1 if isinstance(error, _DENIALS) else 0
-        key.error = error
-        if key.failures >= FAILURES_TO_GO_DOWN:
-            key.up = False
+    """What it failed with last, until it is up again."""
 
     @property
     def failing(self) -> bool:
-        """Whether the last outcome of any key was a failure, or a key is still down: time to probe more often."""
-        return any(key.failures > 0 or not key.up for key in self._keys.values())
+        """Whether the last outcome was a failure, or it is still down: time to look more often."""
+        return self.failures > 0 or not self.up
 
-    def state(self, now: float, grace: float) -> State:
-        """The state at monotonic time `now`, with `grace` in seconds."""
-        keys = self._keys.values()
-        up = [key.up for key in keys]
-        if all(up):
-            return State.OK
-        if any(up):
-            return State.DEGRADED
-        if all(key.denials >= FAILURES_TO_GO_DOWN for key in keys):
-            return State.DENIED
-        return State.LOST if self._lost_for(now) < grace else State.LOST_LONG
+    def after(self, error: errors.KeysteadError | None, now: float) -> KeyHealth:
+        """Take one outcome of a round trip, of a probe or of real traffic: an error, or `None` for success."""
+        return self._succeeded(now) if error is None else self._failed(error, now)
 
-    def healthz(self, now: float, grace: float) -> str:
-        """`ok`, or a short text without secrets that names the reason."""
-        match self.state(now, grace):
-            case State.DENIED:
-                return f"remote denies key: {self._reasons()}"
-            case State.LOST_LONG:
-                return f"remote unreachable for {self._lost_for(now) / 60:.0f} min: {self._reasons()}"
-            case _:
-                return "ok"
+    def _succeeded(self, now: float) -> KeyHealth:
+        successes = self.successes + 1
+        up = self.up or successes >= SUCCESSES_TO_COME_UP
+        return replace(
+            self,
+            up=up,
+            since=now if self.since is None or up is not self.up else self.since,
+            failures=0,
+            denials=0,
+            successes=successes,
+            last_success=now,
+            error=None if up else self.error,
+        )
 
-    def down(self) -> dict[str, str]:
-        """The keys that are down, with the last error."""
-        return {name: str(key.error) for name, key in self._keys.items() if not key.up}
+    def _failed(self, error: errors.KeysteadError, now: float) -> KeyHealth:
+        failures = self.failures + 1
+        # Wrong bytes are no matter of luck: a key that returned them is not used again before it has proven itself.
+        up = self.up and failures < FAILURES_TO_GO_DOWN and not isinstance(error, errors.Misbehaved)
+        return replace(
+            self,
+            up=up,
+            since=now if self.since is None or up is not self.up else self.since,
+            failures=failures,
+            denials=self.denials + 1 if isinstance(error, DENIALS) else 0,
+            successes=0,
+            failing_since=now if self.failures == 0 else self.failing_since,
+            error=error,
+        )
 
-    def _lost_for(self, now: float) -> float:
-        return now - max(key.failing_since for key in self._keys.values())
 
-    def _reasons(self) -> str:
-        return "; ".join(str(key.error) for key in self._keys.values())
+def state_of(keys: Collection[KeyHealth], now: float, grace: float, *, ready: bool = True, safe: bool = True) -> State:
+    """Return the state at monotonic time `now`.
+
+    `keys` are the active online ones, `grace` is in seconds, `ready` tells whether there is a local KEK, `safe` whether
+    what it seals opens.
+    """
+    if not safe:
+        return State.UNSAFE
+    if not ready:
+        return State.INIT
+    if all(key.up for key in keys):
+        return State.OK
+    if any(key.up for key in keys):
+        return State.DEGRADED
+    if all(key.denials >= FAILURES_TO_GO_DOWN for key in keys):
+        return State.DENIED
+    return State.LOST if lost_for(keys, now) < grace else State.LOST_LONG
+
+
+def healthz(state: State, keys: Collection[KeyHealth], now: float) -> str:
+    """`ok`, or a short text without secrets that names the reason. `INIT` has a text that its caller knows better."""
+    match state:
+        case State.DENIED:
+            return f"remote denies key: {_reasons(keys)}"
+        case State.LOST_LONG:
+            return f"remote unreachable for {lost_for(keys, now) / 60:.0f} min: {_reasons(keys)}"
+        case State.UNSAFE:
+            return "self-test failed"
+        case State.INIT:
+            return "starting"
+        case _:
+            return "ok"
+
+
+def lost_for(keys: Collection[KeyHealth], now: float) -> float:
+    """Seconds since the key that failed last began to fail."""
+    return now - max(key.failing_since for key in keys)
+
+
+def _reasons(keys: Collection[KeyHealth]) -> str:
+    return "; ".join(str(key.error) for key in keys)

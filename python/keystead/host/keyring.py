@@ -23,6 +23,7 @@ import structlog
 from keystead import errors
 from keystead._core import KekStore, Record
 from keystead.host import background
+from keystead.host.guard import Guard
 from keystead.host.members import Members
 from keystead.host.verdict import combine, is_transient
 from keystead.provider import WrapContext
@@ -141,7 +142,7 @@ class Keyring:
             refusal = self._refusals.get(record.digest)
             if refusal is not None and self._clock() < refusal[0]:
                 raise type(refusal[1])(*refusal[1].args)
-            alone = len(self._members.all) < 2  # then nobody else is waited for
+            alone = len(self._members.online) < 2  # then nobody else is waited for
             flight = self._flights.get(record.digest)
             new = flight is None
             if flight is None:
@@ -224,22 +225,26 @@ async def _fetch(store: KekStore, record: Record, members: Members, deadline: fl
         )
     failures: list[errors.KeysteadError] = []
     pending: set[asyncio.Future[bytes | bytearray]] = set()
+    asked: dict[asyncio.Future[bytes | bytearray], Guard] = {}
     try:
         while untried or pending:
             if untried:
+                guard = untried.pop(0)
                 try:
-                    unwrapping = asyncio.wrap_future(untried.pop(0).start_unwrap(record, context, deadline))
+                    unwrapping = asyncio.wrap_future(guard.start_unwrap(record, context, deadline))
                 except errors.Unavailable as exc:
                     # A key that a reload has just closed counts as one that failed.
                     failures.append(exc)
                     continue
                 unwrapping.add_done_callback(_heed)
                 pending.add(unwrapping)
+                asked[unwrapping] = guard
             patience = HEDGE_DELAY if untried else max(0.0, deadline - time.monotonic())
             done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for future in done:
                 try:
                     store.admit(record, future.result())
+                    asked[future].unwrapped += 1
                     return
                 except errors.KeysteadError as exc:
                     failures.append(exc)

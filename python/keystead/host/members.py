@@ -15,10 +15,12 @@ from keystead.host.guard import Guard
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A key's part in an endpoint. An active member wraps new local KEKs; any member unwraps."""
+    """A key's part in an endpoint. An active member wraps new local KEKs; any online member unwraps."""
 
     guard: Guard
     active: bool
+    online: bool = True
+    """False for a recovery key, which only wraps: it is never asked to unwrap, and its health is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,23 @@ class Members:
     all: tuple[Member, ...]
 
     @property
+    def online(self) -> tuple[Member, ...]:
+        """The members that unwrap."""
+        return tuple(member for member in self.all if member.online)
+
+    @property
     def active(self) -> tuple[Guard, ...]:
-        """The keys that a new local KEK is wrapped under."""
-        return tuple(member.guard for member in self.all if member.active)
+        """The online keys that a new local KEK is wrapped under."""
+        return tuple(member.guard for member in self.online if member.active)
+
+    @property
+    def recovery(self) -> tuple[Guard, ...]:
+        """The recovery keys that a new local KEK is wrapped under."""
+        return tuple(member.guard for member in self.all if member.active and not member.online)
 
     def refs(self) -> list[tuple[str, str]] | None:
-        """The (scheme, ref) pairs of all members; `None` while one of them is not open yet."""
-        pairs = [(member.guard.scheme, member.guard.ref) for member in self.all]
+        """The (scheme, ref) pairs of all members that unwrap; `None` while one of them is not open yet."""
+        pairs = [(member.guard.scheme, member.guard.ref) for member in self.online]
         known = [(scheme, ref) for scheme, ref in pairs if ref is not None]
         return known if len(known) == len(pairs) else None
 
@@ -72,6 +84,6 @@ class Members:
         A record selects among configured members. It can never make the plugin call a key that it merely names.
         """
         online = [wrap for wrap in record.wraps if wrap.role == ROLE_ONLINE]
-        for guard in sorted((member.guard for member in self.all), key=lambda guard: guard.failing):
+        for guard in sorted((member.guard for member in self.online), key=lambda guard: guard.failing):
             if any(wrap.scheme == guard.scheme and guard.ref in (None, wrap.ref) for wrap in online):
                 yield guard

@@ -84,7 +84,8 @@ class Plugin:
         stages: dict[str, set[str]] = {}
         for endpoint in prepared.config.endpoints:
             for member in endpoint.members:
-                stages.setdefault(member.key, set()).add(member.stage)
+                # Nobody unwraps with a recovery key, so it has nothing to prove but that it opens.
+                stages.setdefault(member.key, set()).add(member.stage if member.role == "online" else member.role)
         new = {name: prepared.guards[name][1] for name in prepared.fresh if name in stages}
         active = [guard for name, guard in new.items() if "active" in stages[name]]
         others = [guard for name, guard in new.items() if "active" not in stages[name]]
@@ -140,7 +141,8 @@ class Plugin:
 
     def _target(self, config: Configuration, wanted: EndpointConfig) -> Target:
         members = tuple(
-            Member(self._guards[member.key][1], active=member.stage == "active") for member in wanted.members
+            Member(self._guards[member.key][1], active=member.stage == "active", online=member.role == "online")
+            for member in wanted.members
         )
         return Target(
             cluster=config.cluster,
@@ -152,6 +154,10 @@ class Plugin:
             unwrap_timeout=config.unwrap_timeout,
             grace=config.health.grace,
             probe_interval=config.health.probe_interval,
+            soak=wanted.soak,
+            version_delay=wanted.version_delay,
+            zeroize=wanted.on_revoked == "zeroize",
+            record_file=wanted.local_kek.record_file,
         )
 
 

@@ -6,6 +6,7 @@ Nothing here is secret: refs, versions and error texts are public, and a record 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 
@@ -56,15 +57,17 @@ class KeyReport:
     """Its version in the record; `None` if the record does not name it."""
     observed_version: str | None
     """Its current version as the remote told last; `None` if it never did or the credentials may not look."""
+    refused_versions: tuple[str, ...]
+    """Versions that it unwrapped once and does not any more, while it works otherwise."""
     proven: bool
     """Whether this node wrapped and unwrapped a value with it within the last 5 minutes."""
     proven_at: float | None
     last_success: float | None
     """When a probe, a mint or an unwrap for a Decrypt last succeeded."""
     staged_since: float | None
-    """Since when this process has it as a key that decrypts; `None` for one that is in the record."""
+    """Since when this process has it to decrypt with, before it became active."""
     soak_left: float
-    """Seconds until it may become active as far as `soak` is concerned; 0 if nothing is left."""
+    """Seconds that it has still to decrypt here before it may become active; 0 for one in the record."""
     credential_expiry: float | None
     """When its credentials end, if somebody has to act before: Keystead cannot renew them, or the last try failed."""
 
@@ -96,6 +99,16 @@ class Report:
     """Decrypts that wait for a remote KMS."""
 
     @property
+    def key_id_hash(self) -> str:
+        """The key_id as kube-apiserver writes it into its metrics; empty while there is none."""
+        return key_id_hash(self.key_id) if self.key_id else ""
+
+    @property
     def unsaved(self) -> bool:
         """Whether the record in use should be in the state directory and is not."""
         return self.record is not None and self.record.persisted is False
+
+
+def key_id_hash(key_id: str) -> str:
+    """Return a key_id as kube-apiserver's label `key_id_hash` has it: SHA-256 in hexadecimal, `sha256:` in front."""
+    return f"sha256:{hashlib.sha256(key_id.encode()).hexdigest()}"

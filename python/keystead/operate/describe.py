@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from keystead import errors
 from keystead._core import ROLE_RECOVERY, Record, Seed, StateFile, V1Cipher, key_id_epoch
+from keystead.host.report import key_id_hash
 
 V2_PREFIX = b"k8s:enc:kms:v2:"
 V1_PREFIX = b"k8s:enc:kms:v1:"
@@ -41,11 +41,6 @@ def describe(data: bytes) -> Description:
             state = StateFile.parse(data)
             return Description("state file", (("key_id", state.key_id), *_record_facts(state.record)))
     raise errors.MalformedRequest(f"{len(data)} bytes that do not begin like anything that Keystead writes")
-
-
-def key_id_hash(key_id: str) -> str:
-    """The form in which kube-apiserver shows a key_id in its metrics and logs."""
-    return f"sha256:{hashlib.sha256(key_id.encode()).hexdigest()}"
 
 
 def describe_record(encoded: bytes, key_id: str) -> tuple[tuple[str, str], ...]:

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from keystead import __version__, errors
 from keystead.host.endpoint import Endpoint
+from keystead.server.endpoint_metrics import EndpointCollector
 from keystead.server.reload import Standing
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5)
@@ -64,7 +65,7 @@ class Metrics:
         self, endpoints: Callable[[], Mapping[str, Endpoint]], standing: Callable[[], Standing] | None = None
     ) -> None:
         """Read the endpoints' state, and that of the configuration file, at each scrape."""
-        self.registry.register(_EndpointCollector(endpoints))
+        self.registry.register(EndpointCollector(endpoints))
         if standing is not None:
             self.registry.register(_ConfigurationCollector(standing))
 
@@ -104,33 +105,6 @@ class Metrics:
     def render(self) -> bytes:
         """The exposition that a scrape gets."""
         return generate_latest(self.registry)
-
-
-class _EndpointCollector(Collector):
-    def __init__(self, endpoints: Callable[[], Mapping[str, Endpoint]]) -> None:
-        self._endpoints = endpoints
-
-    def collect(self) -> Iterable[Metric]:
-        healthy = GaugeMetricFamily("keystead_kms_healthz", "1 while Status says ok.", labels=["endpoint"])
-        stored = GaugeMetricFamily("keystead_kek_store_size", "Unwrapped KEKs in memory.", labels=["endpoint"])
-        waiting = GaugeMetricFamily(
-            "keystead_decrypts_waiting", "Decrypts that wait for a remote unwrap.", labels=["endpoint"]
-        )
-        refused = GaugeMetricFamily(
-            "keystead_configuration_refused", "1 while a rule keeps the configured keys from use.", labels=["endpoint"]
-        )
-        opened = GaugeMetricFamily(
-            "keystead_key_open", "1 once a member has been opened, so that it can unwrap.", labels=["endpoint", "key"]
-        )
-        for name, endpoint in self._endpoints().items():
-            report = endpoint.report()
-            healthy.add_metric([name], float(report.healthz == "ok"))
-            stored.add_metric([name], report.keks)
-            waiting.add_metric([name], report.waiting)
-            refused.add_metric([name], float(report.refused is not None))
-            for key in report.keys:
-                opened.add_metric([name, key.name], float(key.ref is not None))
-        return [healthy, stored, waiting, refused, opened]
 
 
 class _ConfigurationCollector(Collector):

@@ -36,6 +36,10 @@ def readyz(endpoints: Mapping[str, Endpoint], standing: Standing, *, verbose: bo
         lines += [f"[-]endpoint {name} key {key.name}: {key.error}" for key in report.keys if key.error is not None]
         if report.refused is not None:
             lines.append(f"[-]endpoint {name} configuration: {report.refused}")
+        if report.activation_unproven:
+            lines.append(f"[-]endpoint {name} configuration: keys are active that this node never had as decrypt")
+        if report.overdue is not None:
+            lines.append(f"[-]endpoint {name} local KEK: {report.overdue}")
         if report.unsaved:
             lines.append(f"[-]endpoint {name} state directory: the record in use is not on disk")
     lines += _configuration(standing)

@@ -156,7 +156,7 @@ def test_one_fault_gives_one_clear_message(fault: str, refuse: Refuse, minimal: 
 
 
 def test_the_faults_are_all_there() -> None:
-    assert len(FAULTS) == 62
+    assert len(FAULTS) == 69
 
 
 def test_two_endpoints_share_neither_name_nor_socket(refuse: Refuse, minimal: str) -> None:

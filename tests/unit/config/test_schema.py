@@ -71,6 +71,9 @@ def test_the_schema_has_the_shape_of_the_file(whole: dict[str, Any]) -> None:
         "kmsVersions",
         "statusVersion",
         "epoch",
+        "soak",
+        "versionDelay",
+        "onRevoked",
         "members",
         "localKEK",
     }
@@ -110,7 +113,7 @@ def test_patterns_of_the_schema_accept_the_defaults_and_never_null(whole: dict[s
         if "pattern" in node and "default" in node:
             assert re.search(node["pattern"], node["default"]), node
             checked += 1
-    assert checked == 6  # socketMode, maxAge, grace, probeInterval, unwrapTimeout, cluster
+    assert checked == 8  # socketMode, maxAge, soak, versionDelay, grace, probeInterval, unwrapTimeout, cluster
 
 
 def test_a_schema_without_providers_allows_no_key() -> None:
@@ -139,7 +142,7 @@ def test_every_field_has_a_description_that_is_a_sentence() -> None:
 
 def test_the_outline_has_every_field_of_the_design_and_of_the_providers(entries: list[Entry]) -> None:
     paths = [entry.path for entry in entries]
-    assert len(paths) == len(set(paths)) == 51
+    assert len(paths) == len(set(paths)) == 56
     assert {
         "cluster",
         "keys.local.keyFile",

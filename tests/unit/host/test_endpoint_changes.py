@@ -46,7 +46,8 @@ def test_a_higher_epoch_waits_for_every_active_member_and_writes_go_on_meanwhile
         assert encrypt(rig.endpoint).record == before.record
         assert rig.healthz == "ok"
     new.raises.clear()
-    rig.tend()
+    for _ in range(2):
+        rig.pass_time(5.0)
     after = encrypt(rig.endpoint)
     assert key_id_epoch(after.key_id) == 2
     assert [wrap.ref for wrap in Record.parse(after.record).wraps] == ["fake/k", "fake/new"]
@@ -56,7 +57,7 @@ def test_a_higher_epoch_waits_for_every_active_member_and_writes_go_on_meanwhile
 def test_a_member_that_unwraps_to_another_key_is_never_minted_with(start: Start, key: FakeProvider) -> None:
     key.unwrap_answer = lambda _: bytes(32)
     rig = start(target(key))
-    assert rig.healthz == "starting: key k: unwrap returned another key than was wrapped a moment ago"
+    assert rig.healthz.startswith("starting: key k: unwrap returned another key than was wrapped a moment ago; ")
     with pytest.raises(errors.NotReady):
         encrypt(rig.endpoint)
     key.unwrap_answer = None

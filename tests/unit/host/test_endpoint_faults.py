@@ -86,7 +86,7 @@ def test_an_error_that_nobody_expects_does_not_end_the_thread(
 ) -> None:
     monkeypatch.setattr(caretaker_module, "RETRY_INTERVAL", 0.01)
     rig = start(target(key), tend=False)
-    real = rig.endpoint._caretaker._settle
+    real = rig.endpoint._caretaker._custody.settle
     failures = iter([True, True])
 
     def settle(*args: Any) -> bool:
@@ -94,7 +94,7 @@ def test_an_error_that_nobody_expects_does_not_end_the_thread(
             raise RuntimeError("a bug")
         return real(*args)
 
-    monkeypatch.setattr(rig.endpoint._caretaker, "_settle", settle)
+    monkeypatch.setattr(rig.endpoint._caretaker._custody, "settle", settle)
     rig.endpoint.start()
     until(lambda: rig.healthz == "ok")
     assert len(events(logged, "endpoint.tend_failed")) == 2

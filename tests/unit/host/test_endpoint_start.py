@@ -56,7 +56,7 @@ def test_a_restart_uses_the_same_local_kek_again(start: Start, key: FakeProvider
     assert (after.key_id, after.record) == (before.key_id, before.record)
     assert rig.observer.all("minted") == []
     assert decrypt(rig.endpoint, before) == SEED
-    assert key.calls["unwrap"] == 2, "one for the local KEK, one for the probe"
+    assert key.calls["unwrap"] == 3, "one for the local KEK, two for the probe: a fresh value, and the record once"
 
 
 def test_without_a_state_directory_it_serves_and_mints_at_each_start(start: Start, key: FakeProvider) -> None:
@@ -71,12 +71,17 @@ def test_without_a_state_directory_it_serves_and_mints_at_each_start(start: Star
     assert decrypt(again.endpoint, before) == SEED
 
 
-def test_a_start_while_the_remote_is_away_says_why_and_heals(start: Start, key: FakeProvider) -> None:
+def test_a_start_while_the_remote_is_away_says_why_and_what_to_do_and_heals(
+    start: Start, key: FakeProvider, tmp_path: Path
+) -> None:
     key.fail(errors.Unavailable("no route to host"))
     rig = start(target(key), tend=False)
     assert rig.tend() is False
-    assert rig.healthz == "starting: key k: open: no route to host"
-    with pytest.raises(errors.NotReady, match=r"yet: key k: open: no route to host$"):
+    assert rig.healthz == (
+        "starting: key k: open: no route to host; a node without a record needs every active key once, or a copy of "
+        f"another node's file in {tmp_path}/main/current"
+    )
+    with pytest.raises(errors.NotReady, match=r"yet: key k: open: no route to host; a node without a record"):
         encrypt(rig.endpoint)
     key.fail(None)
     rig.tend()
@@ -110,7 +115,7 @@ def test_one_of_two_members_is_enough_for_a_restart_but_not_for_a_first_start(st
     other = FakeProvider("b")
     other.fail(errors.Unavailable("away"))
     rig = start(target(key, other))
-    assert rig.healthz == "starting: key b: open: away"
+    assert rig.healthz.startswith("starting: key b: open: away; ")
     assert rig.observer.all("minted") == [], "there is no partial record"
     other.fail(None)
     rig.tend()
@@ -129,7 +134,7 @@ def test_a_member_that_hangs_at_the_start_keeps_status_for_nobody(
 ) -> None:
     key.blocked["open"] = gate
     rig = start(target(key, unwrap_timeout=0.2))
-    assert rig.healthz == "starting: key k: open: no answer within the time limit"
+    assert rig.healthz.startswith("starting: key k: open: no answer within the time limit; ")
     key.blocked.clear()
     gate.set()
     until(lambda: rig.pass_time(5.0) and rig.healthz == "ok")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from keystead._core import key_id_epoch
-from keystead.host import caretaker as caretaker_module
+from keystead.host import custody as custody_module
 from keystead.host.mint import mint
 from keystead.host.state import StateDir
 from support.endpoints import Lines, Start, events, kek_id, target
@@ -178,11 +178,11 @@ def test_a_first_start_beside_a_newer_process_uses_what_that_one_wrote(
     def slowly(*args: Any) -> Any:
         made = real(*args)
         if not newer:
-            newer.append(rig_of(target(key, epoch=2), late.endpoint._caretaker._state_dir.path))  # type: ignore[union-attr]
+            newer.append(rig_of(target(key, epoch=2), late.endpoint._caretaker._ledger.path.parent))  # type: ignore[union-attr]
             newer[0].tend()
         return made
 
-    monkeypatch.setattr(caretaker_module, "mint", slowly)
+    monkeypatch.setattr(custody_module, "mint", slowly)
     late.tend()
     late.tend()
     assert late.key_id == newer[0].key_id

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from keystead import errors
-from keystead.host.health import FAILURES_TO_GO_DOWN, SUCCESSES_TO_COME_UP, Health, State
+from keystead.host.health import FAILURES_TO_GO_DOWN, SUCCESSES_TO_COME_UP, KeyHealth, State, healthz, state_of
 
 GRACE = 3600.0
 AWAY = errors.Unavailable("key x: wrap: no route to host")
 DENIED = errors.PermissionDenied("key x: wrap: 403")
 
 
-def health_of(*names: str) -> Health:
-    health = Health()
-    health.track(names)
-    return health
+class Keys:
+    """The keys of one endpoint by name, and what Status would say of them."""
+
+    def __init__(self, *names: str) -> None:
+        self.keys = {name: KeyHealth() for name in names}
+
+    def state(self, now: float, grace: float = GRACE, *, ready: bool = True, safe: bool = True) -> State:
+        return state_of(self.keys.values(), now, grace, ready=ready, safe=safe)
+
+    def healthz(self, now: float, grace: float = GRACE) -> str:
+        return healthz(self.state(now, grace), self.keys.values(), now)
+
+    @property
+    def failing(self) -> bool:
+        return any(key.failing for key in self.keys.values())
+
+    def down(self) -> dict[str, str]:
+        return {name: str(key.error) for name, key in self.keys.items() if not key.up}
 
 
-def observe(health: Health, name: str, *outcomes: errors.KeysteadError | None, start: float = 0.0) -> None:
+def health_of(*names: str) -> Keys:
+    return Keys(*names)
+
+
+def observe(health: Keys, name: str, *outcomes: errors.KeysteadError | None, start: float = 0.0) -> None:
     for number, outcome in enumerate(outcomes):
-        health.observe(name, outcome, start + number)
+        health.keys[name] = health.keys[name].after(outcome, start + number)
 
 
 def test_before_any_probe_all_is_well() -> None:
@@ -148,12 +166,45 @@ def test_one_success_ends_the_length_of_an_outage_though_the_key_is_still_down()
     assert health.state(GRACE + 10, GRACE) is State.LOST
 
 
-def test_a_reload_keeps_what_is_known_of_keys_that_stay_and_forgets_the_others() -> None:
+def test_wrong_bytes_put_a_key_down_at_once_and_two_successes_bring_it_back() -> None:
     health = health_of("a", "b")
-    observe(health, "a", AWAY, AWAY, AWAY)
-    observe(health, "b", AWAY, AWAY, AWAY)
-    health.track(["b", "c"])
-    assert set(health.down()) == {"b"}
-    assert health.state(3.0, GRACE) is State.DEGRADED
-    health.track(["a"])
-    assert health.state(3.0, GRACE) is State.OK
+    observe(health, "b", None, errors.Misbehaved("key b: unwrap returned another key"))
+    assert health.state(1.0) is State.DEGRADED
+    observe(health, "b", None, start=2.0)
+    assert health.state(2.0) is State.DEGRADED
+    observe(health, "b", None, start=3.0)
+    assert health.state(3.0) is State.OK
+
+
+def test_without_a_local_kek_it_starts_whatever_the_keys_do() -> None:
+    health = health_of("a")
+    assert health.state(0.0, ready=False) is State.INIT
+    observe(health, "a", DENIED, DENIED, DENIED)
+    assert health.state(3.0, ready=False) is State.INIT
+
+
+def test_unsafe_is_graver_than_anything_else() -> None:
+    health = health_of("a")
+    assert health.state(0.0, safe=False) is State.UNSAFE
+    assert health.state(0.0, ready=False, safe=False) is State.UNSAFE
+    assert healthz(State.UNSAFE, [], 0.0) == "self-test failed"
+
+
+def test_a_key_knows_since_when_it_is_up_or_down_and_when_it_last_worked() -> None:
+    health = health_of("a")
+    observe(health, "a", None, AWAY, AWAY, start=10.0)
+    key = health.keys["a"]
+    assert (key.up, key.since, key.last_success) == (True, 10.0, 10.0)
+    observe(health, "a", AWAY, None, None, start=20.0)
+    key = health.keys["a"]
+    assert (key.up, key.since, key.last_success, key.error) == (True, 22.0, 22.0, None)
+    observe(health, "a", AWAY, AWAY, AWAY, start=30.0)
+    assert (health.keys["a"].up, health.keys["a"].since) == (False, 32.0)
+
+
+def test_a_remote_that_flaps_every_second_neither_goes_down_nor_turns_red() -> None:
+    health = health_of("a")
+    observe(health, "a", *[AWAY, None] * 100)
+    assert (health.state(200.0), health.healthz(200.0)) == (State.OK, "ok")
+    observe(health, "a", *[AWAY, AWAY, None] * 1400, start=200.0)
+    assert (health.state(200.0 + 4200), health.healthz(200.0 + 4200)) == (State.OK, "ok")

@@ -28,7 +28,7 @@ def soon(seconds: float = 5.0) -> float:
 
 def record_for(*providers: FakeProvider) -> Record:
     """A record of a fresh KEK under these keys; the guards that made it are not those of the keyring."""
-    record, _ = mint(members_of(*providers), CLUSTER, lambda: 1.0, soon())
+    record, _ = mint(members_of(*providers), CLUSTER, {}, lambda: 1.0, soon())
     for provider in providers:
         provider.calls.clear()
     return record

@@ -29,6 +29,7 @@ LAB = KeyReport(
     error=None,
     version="1",
     observed_version="1",
+    refused_versions=(),
     proven=True,
     proven_at=1_790_000_000.0,
     last_success=1_790_000_000.0,
