@@ -79,7 +79,8 @@ proto:
 	$(PYTHON) -m venv build/proto
 	build/proto/bin/pip install -q -r requirements/proto.txt
 	build/proto/bin/python -m grpc_tools.protoc -Ikeystead/_proto=proto --python_out=python --pyi_out=python \
-	  keystead/_proto/v2/api.proto keystead/_proto/v1beta1/api.proto keystead/_proto/etcd/encrypted_object.proto
+	  keystead/_proto/v2/api.proto keystead/_proto/v1beta1/api.proto \
+	  keystead/_proto/etcd/encrypted_object.proto keystead/_proto/etcd/kv.proto keystead/_proto/etcd/objects.proto
 
 .PHONY: pin ## Resolve the requirements again and pin them with hashes
 pin:

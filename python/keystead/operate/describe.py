@@ -51,7 +51,7 @@ def describe_record(encoded: bytes, key_id: str) -> tuple[tuple[str, str], ...]:
 def _record_facts(record: Record, key_id: str | None = None) -> tuple[tuple[str, str], ...]:
     facts = [
         ("record", f"{len(record.encoded)} bytes, format 1, XAES-256-GCM"),
-        ("local KEK", f"{record.kek_id.hex()} made {_time(record.created)}"),
+        ("local KEK", f"{record.kek_id.hex()} made {time_text(record.created)}"),
         ("cluster", record.cluster or "(none)"),
     ]
     for wrap in record.wraps:
@@ -68,7 +68,7 @@ def _record_facts(record: Record, key_id: str | None = None) -> tuple[tuple[str,
     return tuple(facts)
 
 
-def _time(created: int) -> str:
+def time_text(created: int) -> str:
     try:
         return datetime.fromtimestamp(created, UTC).isoformat(timespec="seconds")
     except ValueError:

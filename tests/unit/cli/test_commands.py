@@ -22,6 +22,10 @@ COMMANDS = [
     ["config", "explain"],
     ["self-test"],
     ["inspect"],
+    ["recover"],
+    ["recover", "rehearse"],
+    ["recover", "blobs"],
+    ["recover", "decrypt"],
     ["version"],
     ["completion"],
 ]
