@@ -1,7 +1,8 @@
-"""Connections for `requests` whose answers end in time, shared by the providers that speak HTTP.
+"""Connections whose answers end in time and in size, for urllib3, and words for why there is no answer.
 
-Importing this module imports the SDK's HTTP libraries. `requests` has a time-out for each read, so that a server that
-sends a byte now and then holds a call for ever; here the time is for the whole answer, and its size has a limit.
+A socket's own time-out is per read, so a server that sends a byte now and then would hold a call for ever, and no SDK
+offers more than that. Here the time-out of a request is the time for the whole of it. Importing this module imports
+urllib3, which the SDK of each provider that speaks HTTP brings.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -27,7 +27,11 @@ POOL_SIZE = 20
 MAX_ANSWER = 1 << 20
 """Bytes of an answer with its headers; a real one has less than 10 000."""
 FAILURES = (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError)
-"""What `requests` and the libraries below it raise when there is no usable answer."""
+"""What urllib3 raises, and a library over it, when there is no usable answer."""
+
+
+class AnswerTooLongError(OSError):
+    """A server sent more than any answer has."""
 
 
 def time_out(seconds: float) -> urllib3.Timeout:
@@ -35,28 +39,8 @@ def time_out(seconds: float) -> urllib3.Timeout:
     return urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), total=seconds)
 
 
-class BoundedAdapter(HTTPAdapter):
-    """Pools of connections whose answers end in time. No retries: the host of a provider does those."""
-
-    def __init__(self, servers: int, options: Mapping[str, Any]) -> None:
-        self._options = options
-        super().__init__(pool_connections=servers, pool_maxsize=POOL_SIZE, max_retries=0)
-
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        super().init_poolmanager(connections, maxsize, block, **kwargs, **self._options)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
-
-    def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _TlsPool}
-        return manager
-
-
-class _BoundedReader(io.RawIOBase):
-    """Reads one answer from a socket, within a time and a size for the whole.
-
-    A socket's own timeout is per read, so a server that sends a byte now and then would hold a call for ever.
-    """
+class _Reader(io.RawIOBase):
+    """Reads one answer from a socket."""
 
     def __init__(self, sock: Any, seconds: float) -> None:
         self._sock = sock
@@ -75,7 +59,7 @@ class _BoundedReader(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         self._room -= count or 0
         if self._room < 0:
-            raise OSError(f"an answer of more than {MAX_ANSWER} bytes")
+            raise AnswerTooLongError(f"an answer of more than {MAX_ANSWER} bytes")
         return count
 
     def close(self) -> None:
@@ -86,13 +70,13 @@ class _BoundedReader(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        # urllib3 has set the socket's timeout to what the call has left when it is about to read.
+        # urllib3 has set the socket's timeout to what the request has left when it is about to read.
         seconds = sock.gettimeout()
         self.fp.close()
-        self.fp = io.BufferedReader(_BoundedReader(sock, math.inf if seconds is None else seconds))
+        self.fp = io.BufferedReader(_Reader(sock, math.inf if seconds is None else seconds))
 
 
-class _BoundedConnection(HTTPConnection):
+class _PlainConnection(HTTPConnection):
     response_class = _Response
 
     def _new_conn(self) -> socket.socket:
@@ -104,16 +88,20 @@ class _BoundedConnection(HTTPConnection):
         return sock
 
 
-class _BoundedTlsConnection(_BoundedConnection, HTTPSConnection):
+class _TlsConnection(_PlainConnection, HTTPSConnection):
     pass
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _BoundedConnection
+    ConnectionCls = _PlainConnection
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _BoundedTlsConnection
+    ConnectionCls = _TlsConnection
+
+
+POOLS = {"http": _PlainPool, "https": _TlsPool}
+"""What a `urllib3.PoolManager` takes as `pool_classes_by_scheme`."""
 
 
 def reason(exc: BaseException, seconds: float, *, untrusted: str, no_tls: str) -> str:
@@ -127,18 +115,24 @@ def reason(exc: BaseException, seconds: float, *, untrusted: str, no_tls: str) -
             return f"TLS: {cause.verify_message}; {untrusted}"
         if isinstance(cause, ssl.SSLError):
             return f"TLS: {cause.reason or 'failed'}; {no_tls}"
+    proxy = "the proxy: " if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes) else ""
     # Before the time-outs: urllib3 derives its error for a refused connection from the one for a time-out.
     for cause in causes:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-    if any(isinstance(cause, requests.ConnectTimeout) for cause in causes):
-        return f"no connection within {min(CONNECT_SECONDS, seconds):.1f} s"
-    if any(isinstance(cause, requests.Timeout | urllib3.exceptions.TimeoutError | TimeoutError) for cause in causes):
-        return f"no complete answer within {seconds:.1f} s"
-    for cause in causes:
-        if type(cause) is OSError:
+        if isinstance(cause, AnswerTooLongError):
             return str(cause)
-    return "the connection broke" if isinstance(exc, OSError) else f"not HTTP ({type(causes[-1]).__name__})"
+        if isinstance(cause, OSError) and cause.strerror:
+            return proxy + cause.strerror
+    if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
+        return f"{proxy}no connection within {min(CONNECT_SECONDS, seconds):.1f} s"
+    if any(isinstance(cause, urllib3.exceptions.TimeoutError | TimeoutError) for cause in causes):
+        return f"{proxy}no complete answer within {seconds:.1f} s"
+    for cause in causes:
+        if status := re.match(r"Tunnel connection failed: ([0-9]{3})", str(cause)):
+            return f"the proxy answers {status[1]}"
+        if type(cause) is OSError:
+            return str(cause)  # of a library that uses this class for a text of its own
+    broken = (OSError, urllib3.exceptions.ProtocolError, http.client.RemoteDisconnected)
+    return "the connection broke" if isinstance(exc, broken) else f"not HTTP ({type(causes[-1]).__name__})"
 
 
 def _causes(exc: BaseException) -> Iterator[BaseException]:

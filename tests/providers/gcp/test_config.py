@@ -75,7 +75,7 @@ def test_an_address_has_one_spelling() -> None:
 
 def test_each_field_is_described() -> None:
     fields = {name: field for name, field in GcpKmsConfig.model_fields.items() if name != "provider"}
-    assert len(fields) == 7
+    assert len(fields) == 9
     assert all(field.description for field in fields.values())
 
 

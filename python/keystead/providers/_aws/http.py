@@ -7,8 +7,6 @@ HTTP, whose time-outs are per client and per read, and which takes proxies and C
 from __future__ import annotations
 
 import contextlib
-import http.client
-import re
 import socket
 import ssl
 import time
@@ -23,11 +21,10 @@ from botocore.awsrequest import AWSResponse
 from botocore.httpsession import get_cert_path
 
 from keystead.provider import ConfigError, Unavailable
-from keystead.providers._aws.bounded import POOLS, AnswerTooLongError
+from keystead.providers._bounded import FAILURES, POOL_SIZE, POOLS, reason, time_out
 
-CONNECT_SECONDS = 1.0
-POOL_SIZE = 20
-"""Connections that are kept open to each host: a few more than the calls that the host makes at once."""
+UNTRUSTED = "check caFile, and who answers there"
+NO_TLS = "check that the server speaks TLS"
 _KEEP_ALIVE = (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 _deadline: ContextVar[float] = ContextVar("deadline")
@@ -77,7 +74,7 @@ class Transport:
             if proxy is None
             else urllib3.ProxyManager(proxy, proxy_ssl_context=tls, **options)
         )
-        self._pools.pool_classes_by_scheme = POOLS
+        self._pools.pool_classes_by_scheme = dict(POOLS)
 
     def send(self, request: Any) -> AWSResponse:
         """Send a prepared request of botocore's. Raises `Unavailable` if no answer comes in time."""
@@ -91,7 +88,6 @@ class Transport:
         host, seconds = host_of(url), time_left()
         if seconds <= 0:
             raise Unavailable(f"{host}: no time left to ask")
-        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), total=seconds)
         try:
             answer = self._pools.urlopen(
                 method,
@@ -100,7 +96,7 @@ class Transport:
                 headers=dict(headers),
                 retries=False,
                 redirect=False,
-                timeout=timeout,
+                timeout=time_out(seconds),
                 preload_content=False,
                 decode_content=False,
             )
@@ -108,8 +104,8 @@ class Transport:
                 content = answer.read()
             finally:
                 answer.release_conn()
-        except (OSError, urllib3.exceptions.HTTPError, http.client.HTTPException, ValueError) as exc:
-            raise Unavailable(f"{host}: {_reason(exc, seconds)}") from None
+        except FAILURES as exc:
+            raise Unavailable(f"{host}: {reason(exc, seconds, untrusted=UNTRUSTED, no_tls=NO_TLS)}") from None
         return answer.status, dict(answer.headers), content
 
     def close(self) -> None:
@@ -120,41 +116,3 @@ class Transport:
 def host_of(url: str) -> str:
     """The host and port of a URL, for messages."""
     return urlsplit(url).netloc
-
-
-def _reason(exc: BaseException, seconds: float) -> str:
-    """Say in words why there is no answer: the innermost cause, since the outer ones are about classes and pools."""
-    causes = list(_causes(exc))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"TLS: {cause.verify_message}; check caFile, and who answers there"
-        if isinstance(cause, ssl.SSLError):
-            return f"TLS: {cause.reason or 'failed'}; check that the server speaks TLS"
-    # Before the time-outs: urllib3 derives its error for a refused connection from the one for a time-out.
-    proxy = "the proxy: " if any(isinstance(cause, urllib3.exceptions.ProxyError) for cause in causes) else ""
-    for cause in causes:
-        if isinstance(cause, AnswerTooLongError):
-            return str(cause)
-        if isinstance(cause, OSError) and cause.strerror:
-            return proxy + cause.strerror
-    if any(isinstance(cause, urllib3.exceptions.ConnectTimeoutError) for cause in causes):
-        return f"{proxy}no connection within {min(CONNECT_SECONDS, seconds):.1f} s"
-    if any(isinstance(cause, urllib3.exceptions.TimeoutError | TimeoutError) for cause in causes):
-        return f"{proxy}no complete answer within {seconds:.1f} s"
-    for cause in causes:
-        if status := re.match(r"Tunnel connection failed: ([0-9]{3})", str(cause)):
-            return f"the proxy answers {status[1]}"
-    broken = (OSError, urllib3.exceptions.ProtocolError, http.client.RemoteDisconnected)
-    return "the connection broke" if isinstance(exc, broken) else f"not HTTP ({type(causes[-1]).__name__})"
-
-
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it holds or came from, each once."""
-    seen: set[int] = set()
-    waiting: list[Any] = [exc]
-    while waiting:
-        link = waiting.pop(0)
-        if isinstance(link, BaseException) and id(link) not in seen:
-            seen.add(id(link))
-            yield link
-            waiting += [link.__cause__, link.__context__, getattr(link, "reason", None), *link.args]

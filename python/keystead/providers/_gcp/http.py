@@ -11,9 +11,10 @@ from typing import Any
 import requests
 
 from keystead.provider import Throttled, Unavailable
-from keystead.providers._bounded import BoundedAdapter, time_out
 from keystead.providers._bounded import reason as _reason
+from keystead.providers._bounded import time_out
 from keystead.providers._gcp.answers import UNTRUSTED
+from keystead.providers._sessions import BoundedAdapter
 
 NO_TLS = "check that the server at endpoint, or the proxy, speaks TLS"
 _HOSTS = 4

@@ -16,7 +16,8 @@ import requests
 from hvac.adapters import RawAdapter
 
 from keystead.provider import Unavailable
-from keystead.providers._bounded import FAILURES, BoundedAdapter, reason, time_out
+from keystead.providers._bounded import FAILURES, reason, time_out
+from keystead.providers._sessions import BoundedAdapter
 from keystead.providers._vault.answers import Answer, refusal, scrub
 from keystead.providers._vault.config import TlsConfig, origin
 
