@@ -7,6 +7,7 @@ its start, whatever the remote does. SIGTERM and SIGINT drain and exit 0; SIGHUP
 from __future__ import annotations
 
 import gc
+import queue
 import signal
 import threading
 from collections.abc import Callable
@@ -44,8 +45,9 @@ class Application:
         self._reloader = Reloader(source, config, self._take_up)
         public = pages.public(self._metrics, lambda: self._plugin.endpoints, lambda: self._reloader.standing)
         self._web = Web(public, public, take_over=take_over)
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._changing = threading.Lock()
-        self._stop = threading.Event()
+        self._stopping = False
 
     def run(self, announce: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT; call `announce` once the sockets listen.
@@ -66,14 +68,13 @@ class Application:
             gc.collect()
             gc.freeze()
             self._reloader.start()
-            while not self._stop.wait(TICK):
-                self._web.retry()
+            self._wait()
             log.info("server.draining")
         finally:
             self._reloader.stop()
             # A reload that is under way is over when this lock is free, and a later one finds that it is too late.
             with self._changing:
-                self._stop.set()
+                self._stopping = True
             self._web.close()
             self._front.close()
             self._plugin.stop()
@@ -89,15 +90,25 @@ class Application:
             log.warning("memory.dumpable", msg="keys may appear in a core dump: this kernel has no MADV_DONTDUMP")
 
     def _handle_signals(self) -> None:
-        def on_stop(_number: int, _frame: FrameType | None) -> None:
-            self._stop.set()
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            # A handler interrupts the main thread anywhere, also in another handler. So it must not take a lock that
+            # may be held there, as that of an Event may be; this queue is made for it.
+            self._signals.put(number)
 
-        def on_reload(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, on_signal)
+
+    def _wait(self) -> None:
+        """Serve until the signal to stop."""
+        while True:
+            try:
+                number = self._signals.get(timeout=TICK)
+            except queue.Empty:
+                self._web.retry()
+                continue
+            if number != signal.SIGHUP:
+                return
             self._reloader.demand()
-
-        signal.signal(signal.SIGTERM, on_stop)
-        signal.signal(signal.SIGINT, on_stop)
-        signal.signal(signal.SIGHUP, on_reload)
 
     def _take_up(self, config: Configuration) -> None:
         """Put a configuration to use as a whole, or raise `Refused` with nothing changed. The reloader's thread."""
@@ -123,7 +134,7 @@ class Application:
     def _swap(self, prepared: Prepared) -> None:
         config = prepared.config
         with self._changing:
-            if self._stop.is_set():
+            if self._stopping:
                 raise SocketRefused("the process is about to end")
             change = self._front.prepare(config.endpoints)
             logs.configure(config.observability.logging.format, config.observability.logging.verbosity)

@@ -133,7 +133,7 @@ class Reloader:
         self._thread.start()
 
     def demand(self) -> None:
-        """Look at once, and answer in the log whatever is found. May be called from a signal handler."""
+        """Look at once, and answer in the log whatever is found."""
         self._demanded.set()
 
     def stop(self) -> None:
