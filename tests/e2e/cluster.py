@@ -25,13 +25,13 @@ KMS_CALLS = "apiserver_envelope_encryption_kms_operations_latency_seconds_count"
 class Etcd:
     """One etcd with its data in the test's directory."""
 
-    def __init__(self, program: Binaries | Path, directory: Path) -> None:
+    def __init__(self, binaries: Binaries, directory: Path) -> None:
         self.url = f"http://{LOOPBACK}:{free_port()}"
         peer = f"http://{LOOPBACK}:{free_port()}"
         self.child = Child(
             "etcd",
             [
-                program.etcd if isinstance(program, Binaries) else program,
+                binaries.etcd,
                 f"--data-dir={directory / 'etcd'}",
                 f"--listen-client-urls={self.url}",
                 f"--advertise-client-urls={self.url}",

@@ -6,15 +6,17 @@ import base64
 import importlib.util
 import json
 import os
+import ssl
 import subprocess
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from e2e.binaries import binaries
-from e2e.cluster import Etcd
+from e2e.processes import Child, free_port, until
 
 Table = dict[bytes, tuple[bytes, int, int]]
 """Of each key its value, the revision that wrote it, and the one that made it."""
@@ -41,9 +43,10 @@ def servers() -> dict[str, Path]:
 class EtcdServer:
     """Writes and reads one etcd through the JSON gateway of its client port."""
 
-    def __init__(self, url: str, data: Path) -> None:
+    def __init__(self, url: str, data: Path, tls: ssl.SSLContext | None = None) -> None:
         self.url = url
         self.database = data / "member/snap/db"
+        self._tls = tls
 
     def put(self, key: bytes, value: bytes) -> None:
         self._call("kv/put", key=_text(key), value=_text(value))
@@ -97,20 +100,54 @@ class EtcdServer:
 
     def _call(self, method: str, **fields: Any) -> Any:
         request = urllib.request.Request(f"{self.url}/v3/{method}", json.dumps(fields).encode())
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=60, context=self._tls) as answer:
             return json.load(answer)
 
 
 @contextmanager
-def serving(program: Path, directory: Path) -> Iterator[EtcdServer]:
-    """Run an etcd with its data in a directory."""
-    child = Etcd(program, directory)
+def serving(program: Path, directory: Path, tls: Mapping[str, Path] | None = None) -> Iterator[EtcdServer]:
+    """Run an etcd with its data in a directory; with `ca`, `cert` and `key` it asks for a client's certificate."""
+    url, peer, health = (f"http://127.0.0.1:{free_port()}" for _ in range(3))
+    flags, context = [], None
+    if tls is not None:
+        url = url.replace("http:", "https:")
+        files = {"cert-file": "cert", "key-file": "key", "trusted-ca-file": "ca"}
+        flags = ["--client-cert-auth", *(f"--{flag}={tls[name]}" for flag, name in files.items())]
+        context = ssl.create_default_context(cafile=tls["ca"])
+        context.load_cert_chain(tls["cert"], tls["key"])
+    child = Child(
+        "etcd",
+        [
+            program,
+            f"--data-dir={directory / 'etcd'}",
+            f"--listen-client-urls={url}",
+            f"--advertise-client-urls={url}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            f"--listen-metrics-urls={health}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+            *flags,
+        ],
+        directory / "etcd.log",
+    )
     child.start()
     try:
-        yield EtcdServer(child.url, directory / "etcd")
+        until(lambda: _is_healthy(health), 20, "etcd is healthy", child)
+        yield EtcdServer(url, directory / "etcd", context)
     finally:
-        child.stop()
+        child.terminate()
 
 
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except urllib.error.HTTPError as not_yet:
+        not_yet.close()
+        return False

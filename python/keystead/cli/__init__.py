@@ -13,6 +13,7 @@ _COMMANDS = {
     "config": "keystead.cli.config:config_group",
     "self-test": "keystead.cli.self_test:self_test",
     "inspect": "keystead.cli.inspect:inspect",
+    "inventory": "keystead.cli.inventory:inventory",
     "recover": "keystead.cli.recover:recover",
     "version": "keystead.cli.version:version",
     "completion": "keystead.cli.completion:completion",

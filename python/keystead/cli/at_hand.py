@@ -1,4 +1,4 @@
-"""Options that name a snapshot and the keys to read it with, and what becomes of them."""
+"""Options that name keys for a recovery, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -10,34 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keystead.cli.progress import ProgressLine, progress_line
-from keystead.cli.terminal import printable
-
 if TYPE_CHECKING:
     from keystead.operate.keys_at_hand import KeysAtHand
-    from keystead.operate.store import SnapshotStore
-
-COULD_NOT_FIND_OUT = 3
 
 Command = Callable[..., None]
-
-
-def snapshot_options(command: Command) -> Command:
-    """Add what names the snapshot."""
-    for add in (
-        click.option(
-            "--prefix", default="/registry/", show_default=True, help="kube-apiserver's --etcd-prefix and a slash."
-        ),
-        click.option(
-            "--snapshot",
-            "snapshot",
-            type=click.Path(path_type=Path),
-            required=True,
-            help="File that etcdctl snapshot save wrote.",
-        ),
-    ):
-        command = add(command)
-    return command
 
 
 def key_options(command: Command) -> Command:
@@ -93,22 +69,6 @@ def keys_at_hand(given: dict[str, Any]) -> Iterator[KeysAtHand]:
         yield keys
     finally:
         keys.close()
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[tuple[SnapshotStore, ProgressLine]]:
-    """Open a snapshot; end the program with 3 if it cannot be read to its end."""
-    from keystead.operate.store import SnapshotStore, Unreadable
-
-    try:
-        with progress_line() as progress:
-            store = SnapshotStore(path)
-            yield store, progress
-    except Unreadable as exc:
-        click.echo(f"keystead: {printable(str(exc))}", err=True)
-        sys.exit(COULD_NOT_FIND_OUT)
-    for warning in store.warnings:
-        click.echo(f"keystead: {path}: warning: {warning}", err=True)
 
 
 def _field(pair: str) -> tuple[str, str]:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import click
 
-from keystead.cli.at_hand import COULD_NOT_FIND_OUT, key_options, keys_at_hand, reading, snapshot_options
+from keystead.cli.at_hand import key_options, keys_at_hand
 from keystead.cli.recovery_text import record_json, rehearsal_json, show_export, show_rehearsal, show_ways
+from keystead.cli.stores import COULD_NOT_FIND_OUT, open_snapshot, prefix_option, reading, snapshot_option
 
 CHECK_FAILED = 1
 REFUSED = 4
@@ -31,7 +32,8 @@ output_option = click.option(
 
 
 @recover.command()
-@snapshot_options
+@snapshot_option
+@prefix_option
 @key_options
 @output_option
 def rehearse(*, snapshot: Path, prefix: str, output: str, **given: Any) -> None:
@@ -41,10 +43,10 @@ def rehearse(*, snapshot: Path, prefix: str, output: str, **given: Any) -> None:
     1 something cannot, 3 the file or a remote could not be read, or no key was given.
     """
     from keystead.operate.by_hand import by_hand
-    from keystead.operate.rehearse import open_one_per_seed, survey, unwrap_all
+    from keystead.operate.rehearse import open_one_per_seed, prepare, unwrap_all
 
-    with keys_at_hand(given) as keys, reading(snapshot) as (store, progress):
-        rehearsal = survey(store, prefix, progress)
+    with keys_at_hand(given) as keys, reading(store := open_snapshot(snapshot)) as progress:
+        rehearsal = prepare(store, prefix, progress)
         if keys and rehearsal.outcomes:
             unwrap_all(rehearsal, keys, progress)
             open_one_per_seed(rehearsal, store, prefix, keys, progress)
@@ -60,7 +62,8 @@ def rehearse(*, snapshot: Path, prefix: str, output: str, **given: Any) -> None:
 
 
 @recover.command()
-@snapshot_options
+@snapshot_option
+@prefix_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the blobs; made if need be.")
 @click.option("--region", help="Region in which a multi-Region key of AWS KMS is asked.")
 @output_option
@@ -70,10 +73,10 @@ def blobs(*, snapshot: Path, prefix: str, out: Path, region: str | None, output:
     What is written is no secret: it stands in etcd in clear. What the commands write is one.
     """
     from keystead.operate.by_hand import by_hand
-    from keystead.operate.rehearse import survey
+    from keystead.operate.rehearse import prepare
 
-    with reading(snapshot) as (store, progress):
-        rehearsal = survey(store, prefix, progress)
+    with reading(store := open_snapshot(snapshot)) as progress:
+        rehearsal = prepare(store, prefix, progress)
     ways = [(outcome, by_hand(outcome.use.record, outcome.use.label, out, region)) for outcome in rehearsal.outcomes]
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,7 +92,8 @@ def blobs(*, snapshot: Path, prefix: str, out: Path, region: str | None, output:
 
 
 @recover.command()
-@snapshot_options
+@snapshot_option
+@prefix_option
 @key_options
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory for the objects: new, or empty.")
 @click.option("--resource", "resources", multiple=True, help="Only this resource, as secrets; may be given again.")
@@ -125,7 +129,7 @@ def decrypt(
         )
         sys.exit(REFUSED)
     selection = Selection(prefix, resources, namespaces, names)
-    with keys_at_hand(given) as keys, reading(snapshot) as (store, progress):
+    with keys_at_hand(given) as keys, reading(store := open_snapshot(snapshot)) as progress:
         if not keys:
             raise click.UsageError(
                 "give a key: --kek-file, --keys, or --provider; recover rehearse says which would do"

@@ -8,7 +8,7 @@ from keystead import errors
 from keystead._core import Record, stored_value
 from keystead.operate.keys_at_hand import KeyRefused, KeysAtHand
 from keystead.operate.store import Progress, Store
-from keystead.operate.survey import Counted, RecordUse, counted, records
+from keystead.operate.survey import Counted, RecordUse, records, survey
 
 MAX_FAILURES = 20
 """Objects that do not open which are named; all of them are counted."""
@@ -44,9 +44,9 @@ class Rehearsal:
         return not self.failures and all(outcome.opened == outcome.use.seeds for outcome in self.outcomes)
 
 
-def survey(store: Store, prefix: str, progress: Progress) -> Rehearsal:
+def prepare(store: Store, prefix: str, progress: Progress) -> Rehearsal:
     """Find the records. Raises `Unreadable`."""
-    rows = counted(store.tally(prefix, progress))
+    rows = survey(store, prefix, progress).rows
     return Rehearsal(rows, [Outcome(use) for use in records(rows)])
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keystead._core import Holder, Record, Tally
+from keystead._core import Holder, Record
+from keystead.operate.store import Progress, Store, Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,32 @@ class RecordUse:
         return self.record.kek_id.hex()[:16]
 
 
-def counted(tally: Tally) -> list[Counted]:
-    """Return the counts in no particular order."""
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is in one store."""
+
+    rows: list[Counted]
+    """The counts in no particular order."""
+    outside: int
+    """Keys that are not below the prefix."""
+
+    @property
+    def objects(self) -> int:
+        """How many objects there are below the prefix."""
+        return sum(row.objects for row in self.rows)
+
+
+def survey(store: Store, prefix: str, progress: Progress) -> Survey:
+    """Count what is below a prefix. Raises `Unreadable`, also if there is nothing: no cluster leaves an etcd so."""
+    tally = store.tally(prefix, progress)
     resources, namespaces, holders = tally.resources, tally.namespaces, tally.holders
-    return [
+    rows = [
         Counted(resources[resource], namespaces[namespace], holders[holder], seed, objects, oldest, newest)
         for resource, namespace, holder, seed, objects, oldest, newest in tally.rows
     ]
+    if not rows:
+        raise Unreadable(f"{store.name} has no object below {prefix}: is --prefix that of kube-apiserver?")
+    return Survey(rows, tally.outside)
 
 
 def records(rows: Iterable[Counted]) -> list[RecordUse]:

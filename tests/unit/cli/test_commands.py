@@ -22,6 +22,7 @@ COMMANDS = [
     ["config", "explain"],
     ["self-test"],
     ["inspect"],
+    ["inventory"],
     ["recover"],
     ["recover", "rehearse"],
     ["recover", "blobs"],
