@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -199,6 +200,40 @@ def test_the_end_of_a_token_from_a_file_shows_if_only_somebody_else_can_replace_
     credentials = Credentials(TokenAuth(method="token", tokenFile=tmp_path / "token"), server, lambda: 50.0)
     credentials.keep_alive(soon())
     assert credentials.expiry == (pytest.approx(time.time() + 1000, abs=5) if shows else None)
+
+
+def test_of_many_first_calls_one_logs_in_and_all_get_its_failure(case: Case) -> None:
+    entered, go = threading.Event(), threading.Event()
+    request, failures = case.server.request, []
+
+    def waiting(method: str, path: str, deadline: float, **rest: Any) -> Answer:
+        entered.set()
+        go.wait(10)
+        return request(method, path, deadline, **rest)
+
+    def call() -> None:
+        try:
+            case.operate()
+        except Unauthenticated as exc:
+            failures.append(str(exc))
+
+    case.server.login_status = 400
+    case.server.request = waiting  # type: ignore[method-assign]  # this server waits
+    threads = [threading.Thread(target=call) for _ in range(6)]
+    threads[0].start()
+    assert entered.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    # All must be past the point where they see that somebody logs in already.
+    while sum(thread.is_alive() for thread in threads) < 6:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert len(set(failures)) == 1
+    assert len(failures) == 6
+    assert case.server.log == ["login"]
 
 
 def test_a_token_that_is_over_is_replaced_before_the_call(case: Case) -> None:
