@@ -22,6 +22,11 @@ class BoundedAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = dict(POOLS)
 
     def proxy_manager_for(self, proxy: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager = super().proxy_manager_for(proxy, **kwargs, **self._options)
         manager.pool_classes_by_scheme = dict(POOLS)
         return manager
+
+    def forget_connections(self) -> None:
+        """Let new requests make new connections."""
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            manager.clear()

@@ -68,7 +68,7 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
         except ModuleNotFoundError as exc:
             raise ConfigError(f"{exc.name} is not installed: install keystead[vault]") from None
 
-        self._transport = Transport(self.config.servers, self.config.namespace, self.config.tls)
+        self._transport = Transport(self.config.servers, self.config.namespace, self.config.tls, self.config.proxy)
         _check_server(self._transport, self.config.namespace, deadline)
         self._credentials = Credentials(self.config.auth, self._transport)
         # The right to read the key is not needed to use it; a key of the wrong kind then fails at the first wrap.

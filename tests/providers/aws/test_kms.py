@@ -20,6 +20,7 @@ from keystead.provider import (
     Unavailable,
     WrapContext,
 )
+from keystead.providers._aws.answers import _BY_CODE
 from providers.aws.fake import REQUEST_ID, FakeAws, Reply, Request, refused
 from providers.aws.given import CONTEXT, KEK, Make, soon
 
@@ -196,13 +197,21 @@ def test_calls_before_open_and_after_close_are_unavailable(aws: FakeAws, make: M
 
 CODES: dict[str, type[ProviderError]] = {
     "ThrottlingException": Throttled,
+    "Throttling": Throttled,
+    "ThrottledException": Throttled,
+    "RequestThrottled": Throttled,
+    "RequestLimitExceeded": Throttled,
     "LimitExceededException": Throttled,
     "TooManyRequestsException": Throttled,
     "AccessDeniedException": PermissionDenied,
     "AccessDenied": PermissionDenied,
+    "UnauthorizedOperation": PermissionDenied,
     "OptInRequired": PermissionDenied,
     "ExpiredTokenException": Unauthenticated,
     "ExpiredToken": Unauthenticated,
+    "TokenRefreshRequired": Unauthenticated,
+    "InvalidToken": Unauthenticated,
+    "RequestTimeTooSkewed": Unauthenticated,
     "UnrecognizedClientException": Unauthenticated,
     "InvalidClientTokenId": Unauthenticated,
     "InvalidSignatureException": Unauthenticated,
@@ -223,6 +232,11 @@ CODES: dict[str, type[ProviderError]] = {
     "KeyUnavailableException": Unavailable,
     "DependencyTimeoutException": Unavailable,
     "InternalFailure": Unavailable,
+    "InternalError": Unavailable,
+    "InternalServerError": Unavailable,
+    "RequestTimeout": Unavailable,
+    "RequestTimeoutException": Unavailable,
+    "IDPCommunicationError": Unavailable,
     "ServiceUnavailableException": Unavailable,
 }
 
@@ -236,6 +250,12 @@ def test_each_code_of_aws_has_its_class(aws: FakeAws, make: Make, code: str) -> 
         provider.unwrap(b"x", CONTEXT, "", soon())
     assert type(caught.value) is CODES[code]
     assert len(aws.asked("Decrypt")) == 1, "a provider retries nothing"
+
+
+def test_every_code_that_is_told_apart_has_a_test() -> None:
+    tested = {code for code in _BY_CODE if code in CODES or f"{code}Exception" in CODES}
+    assert _BY_CODE.keys() - tested == {"429"}, "that one is a status, and in test_faults"
+    assert len(tested) > 30
 
 
 def test_the_plaintext_goes_to_the_server_as_base64_and_nowhere_else(aws: FakeAws, make: Make) -> None:

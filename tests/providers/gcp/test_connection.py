@@ -16,8 +16,8 @@ from keystead.provider import ConfigError, ProviderError, Unavailable
 from providers.gcp.fake import KEY, FakeKms, Fault, over_grpc, over_rest
 from providers.gcp.given import CONTEXT, KEK, Make, Served, soon
 from providers.gcp.metadata import FakeMetadata, black_hole, refusing
-from providers.gcp.relays import relay
 from providers.vault.certificates import Authority
+from support.relays import relay
 
 MARGIN = 0.3
 OVER = {"grpc": over_grpc, "rest": over_rest}

@@ -20,6 +20,7 @@ from keystead.provider import (
     Unauthenticated,
     Unavailable,
 )
+from keystead.providers._gcp.answers import _BY_HTTP, _BY_STATUS
 from providers.gcp.fake import KEY, Fault
 from providers.gcp.given import CONTEXT, KEK, Make, Served, soon
 
@@ -67,6 +68,31 @@ def test_a_status_becomes_its_class_of_error_at_once_and_is_not_retried(make: Ma
     assert any(part in str(caught) for part in text.split("|")), str(caught)
     assert seconds < 1.0
     assert calls == 1, "a provider retries nothing"
+
+
+CODES: dict[int, type[ProviderError]] = {
+    401: Unauthenticated,
+    403: PermissionDenied,
+    404: KeyNotFound,
+    408: Unavailable,
+    429: Throttled,
+    499: Unavailable,
+    504: Unavailable,
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("served", ["rest"], indirect=True)
+def test_each_code_without_a_status_has_its_class(make: Make, served: Served, code: int) -> None:
+    fault = Fault(raw=b'{"error": {"message": "because"}}', http_code=code, method="Decrypt", times=3)
+    caught, _, _ = unwrap_error(make, served, fault, 5.0)
+    assert type(caught) is CODES[code]
+    assert "because" in str(caught)
+
+
+def test_every_status_and_code_that_is_told_apart_has_a_test() -> None:
+    assert {fault.status for fault, _, _ in STATUSES.values()} == {*_BY_STATUS, "INVALID_ARGUMENT", "UNIMPLEMENTED"}
+    assert _BY_HTTP.keys() == CODES.keys()
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0])

@@ -71,6 +71,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "cert without a certificate": ({"auth": CERT}, "auth.method cert needs tls.certFile"),
     "a certificate without a key": ({"auth": CERT, "tls": {"certFile": "/a"}}, "give both certFile and keyFile"),
     "tls without https": ({"address": "http://vault:8200", "tls": {"caFile": "/a"}}, "begin with https"),
+    "a proxy with a password": ({"proxy": "http://a:b@proxy:3128"}, "should be https://host:port"),
+    "a proxy of another kind": ({"proxy": "socks5://proxy:1080"}, "should be http://host:port"),
+    "a proxy that would see the token": ({"address": "http://vault:8200", "proxy": "http://p:3128"}, "see the token"),
     "a typing error": ({"tls": {"cafile": "/a"}}, "Extra inputs are not permitted"),
 }
 

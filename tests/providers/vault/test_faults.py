@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import logging
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -19,11 +20,13 @@ from keystead.provider import (
     KeyDisabled,
     KeyNotFound,
     Misbehaved,
+    PermissionDenied,
     ProviderError,
     Throttled,
     Unauthenticated,
     Unavailable,
 )
+from keystead.providers._vault.answers import _BY_STATUS, _BY_TEXT
 from keystead.providers.vault_transit import VaultTransitProvider
 from providers.vault.fake import REQUEST_ID, TOKEN, FakeVault, Reply, Request, Script, data, errors, fake_vault
 from providers.vault.given import CONTEXT, KEK, Make, soon
@@ -212,6 +215,65 @@ def test_an_answer_to_unwrap_becomes_its_class_of_error(make: Make, case: str) -
             provider.unwrap(BLOB, CONTEXT, "1", soon())
         assert type(caught.value) is error
         assert len(vault.asked("transit/decrypt/k")) == 1, "a provider retries nothing"
+
+
+TEXTS: dict[str, type[ProviderError]] = {
+    "message authentication failed": InvalidCiphertext,
+    "version is too new": Unavailable,
+    "higher than the latest key version": Unavailable,
+    "disallowed by policy (too old)": KeyDisabled,
+    "less than the minimum encryption key version": KeyDisabled,
+    "no such key version": KeyDisabled,
+    "soft-deleted key": KeyDisabled,
+    "encryption key not found": KeyNotFound,
+    "no handler for route": KeyNotFound,
+    "namespace not found": KeyNotFound,
+    "invalid ciphertext": InvalidCiphertext,
+    "missing 'context'": ConfigError,
+    "non-AEAD cipher suite": ConfigError,
+    "HTTP request to an HTTPS server": ConfigError,
+    "is sealed": Unavailable,
+}
+STATUSES: dict[int, type[ProviderError]] = {
+    401: Unauthenticated,
+    403: PermissionDenied,
+    404: KeyNotFound,
+    408: Unavailable,
+    412: Unavailable,
+    429: Throttled,
+    472: Unavailable,
+    473: Unavailable,
+    501: Unavailable,
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_each_text_of_the_server_has_its_class_whatever_the_status(make: Make, text: str) -> None:
+    for status in (400, 500):
+        with fake_vault(transit__decrypt__k=errors(status, f"1 error occurred: * {text} for a reason")) as vault:
+            provider = make(vault, token=TOKEN)
+            provider.open(soon())
+            with pytest.raises(TEXTS[text], match=re.escape(text)) as caught:
+                provider.unwrap(BLOB, CONTEXT, "1", soon())
+            assert type(caught.value) is TEXTS[text]
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "30"}], ids=["plain", "retry-after"])
+def test_each_status_has_its_class_and_is_answered_at_once(make: Make, status: int, headers: dict[str, str]) -> None:
+    with fake_vault(transit__decrypt__k=Reply(status, {"errors": ["because"]}, headers)) as vault:
+        provider = make(vault, token=TOKEN)
+        provider.open(soon())
+        start = time.monotonic()
+        with pytest.raises(STATUSES[status], match=f"HTTP {status}: because") as caught:
+            provider.unwrap(BLOB, CONTEXT, "1", soon())
+        assert type(caught.value) is STATUSES[status]
+        assert time.monotonic() - start < 2.0
+
+
+def test_every_text_and_status_that_is_told_apart_has_a_test() -> None:
+    assert [text for text, _, _ in _BY_TEXT] == list(TEXTS)
+    assert _BY_STATUS.keys() == STATUSES.keys()
 
 
 WRAPPING: dict[str, Reply] = {

@@ -18,6 +18,7 @@ from keystead.provider import ConfigError, PermissionDenied, Unavailable
 from providers.vault.bao import Bao, free_port, serving
 from providers.vault.certificates import Authority
 from providers.vault.given import CONTEXT, KEK, Make, Pki, soon
+from support.relays import relay
 
 
 @contextlib.contextmanager
@@ -133,6 +134,27 @@ def test_server_name_replaces_the_host_of_the_address(tls_bao: Bao, make: Make) 
     make(tls_bao, key, token=token, tls={"serverName": "bao.test"}).open(soon())
     with pytest.raises(Unavailable, match=r"TLS: .*other\.test.*check tls\.caFile, tls\.serverName"):
         make(tls_bao, key, token=token, tls={"serverName": "other.test"}).open(soon())
+
+
+def test_a_proxy_is_asked_for_a_tunnel_through_which_tls_is_with_the_server(
+    tls_bao: Bao, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tls_bao.key("proxied")
+    token = tls_bao.make_token(key)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with relay() as proxy:
+        for tls in ({}, {"serverName": "bao.test"}):
+            provider = make(tls_bao, key, token=token, proxy=f"http://{proxy.address}", tls=tls)
+            provider.open(soon())
+            wrapped = provider.wrap(KEK, CONTEXT, None, soon())
+            assert provider.unwrap(wrapped.blob, CONTEXT, wrapped.version, soon()) == KEK
+        wrong = make(tls_bao, key, proxy=f"http://{proxy.address}", tls={"serverName": "other.test"})
+        with pytest.raises(Unavailable, match=r"TLS: .*other\.test.*check tls\.caFile, tls\.serverName"):
+            wrong.open(soon())
+        host = tls_bao.address.removeprefix("https://")
+        assert {line.split()[1] for line in proxy.tunnels} == {host}
+    with pytest.raises(Unavailable, match="the proxy: Connection refused"):
+        make(tls_bao, key, proxy="http://127.0.0.1:9").open(soon())
 
 
 def test_a_server_that_another_ca_signed_is_not_trusted(tls_bao: Bao, make: Make, pki: Pki, tmp_path: Path) -> None:

@@ -34,6 +34,12 @@ def origin(scheme: str, host: str, port: int | None) -> str:
     return f"{scheme.lower()}://{bracketed.lower()}:{port or (443 if scheme.lower() == 'https' else 80)}"
 
 
+def _proxy(value: str) -> str:
+    if not value.startswith("http://"):
+        raise ValueError("should be http://host:port, without user, password and path")
+    return _address(value)
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute() or "\0" in str(path):
         raise ValueError("should be an absolute path")
@@ -160,6 +166,10 @@ class VaultTransitConfig(ProviderConfig):
     )
     auth: AuthConfig = Field(description="How to get a token.")
     tls: TlsConfig | None = Field(default=None, description="TLS to the server.")
+    proxy: Annotated[str, AfterValidator(_proxy), Field(json_schema_extra={"pattern": "^http://"})] | None = Field(
+        default=None,
+        description="HTTP proxy that tunnels to the servers, http://host:port. Those of the environment are not used.",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -169,6 +179,8 @@ class VaultTransitConfig(ProviderConfig):
             raise ValueError("addresses names a server twice")
         if self.tls is not None and not all(server.startswith("https:") for server in self.servers):
             raise ValueError("tls needs addresses that begin with https:")
+        if self.proxy is not None and not all(server.startswith("https:") for server in self.servers):
+            raise ValueError("proxy needs addresses that begin with https:, or it would see the token")
         if isinstance(self.auth, CertAuth) and (self.tls is None or self.tls.certFile is None):
             raise ValueError("auth.method cert needs tls.certFile and tls.keyFile")
         return self

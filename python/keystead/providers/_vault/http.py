@@ -30,8 +30,10 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class Transport:
     """Asks one of the servers, and another if that one cannot answer. Safe to use from many threads."""
 
-    def __init__(self, servers: tuple[str, ...], namespace: str | None, tls: TlsConfig | None) -> None:
-        self._session = _session(len(servers), tls)
+    def __init__(
+        self, servers: tuple[str, ...], namespace: str | None, tls: TlsConfig | None, proxy: str | None = None
+    ) -> None:
+        self._session = _session(len(servers), tls, proxy)
         self._adapters = {
             server: RawAdapter(base_uri=server, session=self._session, allow_redirects=False) for server in servers
         }
@@ -83,7 +85,7 @@ class Transport:
         """Let new calls make new connections, which read the files of the client certificate again."""
         for adapter in self._session.adapters.values():
             if isinstance(adapter, BoundedAdapter):
-                adapter.poolmanager.clear()
+                adapter.forget_connections()
 
     def close(self) -> None:
         """Close all connections."""
@@ -150,11 +152,13 @@ def _origin(location: str, server: str) -> str | None:
         return None
 
 
-def _session(servers: int, tls: TlsConfig | None) -> requests.Session:
+def _session(servers: int, tls: TlsConfig | None, proxy: str | None) -> requests.Session:
     session = requests.Session()
     session.trust_env = False  # neither proxies nor CAs nor ~/.netrc by way of the environment
     session.headers["User-Agent"] = "keystead"
     session.headers["Accept-Encoding"] = "identity"
+    if proxy is not None:
+        session.proxies = {"https": proxy}
     pool_options: dict[str, Any] = {}
     if tls is not None:
         session.verify = str(tls.caFile) if tls.caFile is not None else True

@@ -1,4 +1,4 @@
-"""What stands between a client and the fake: a proxy that tunnels, and a line that is slow or goes dead."""
+"""What stands between a client and a server: a proxy that tunnels, and a line that is slow or goes dead."""
 
 from __future__ import annotations
 
