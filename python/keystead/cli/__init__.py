@@ -11,6 +11,7 @@ from keystead import __version__
 _COMMANDS = {
     "serve": "keystead.cli.serve:serve",
     "config": "keystead.cli.config:config_group",
+    "status": "keystead.cli.status:status",
     "self-test": "keystead.cli.self_test:self_test",
     "inspect": "keystead.cli.inspect:inspect",
     "inventory": "keystead.cli.inventory:inventory",

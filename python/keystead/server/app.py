@@ -10,6 +10,7 @@ import gc
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -21,8 +22,9 @@ from keystead.config import Configuration
 from keystead.errors import ConfigError
 from keystead.host.plugin import Plugin, Prepared
 from keystead.host.prove import Unproven
-from keystead.server import logs, pages
+from keystead.server import logs, pages, status
 from keystead.server.front import Front
+from keystead.server.http import Page
 from keystead.server.metrics import Metrics
 from keystead.server.reload import Refused, Reloader, Source
 from keystead.server.sockets import SocketRefused
@@ -43,8 +45,9 @@ class Application:
         self._plugin = Plugin(config, self._metrics)
         self._front = Front(self._metrics, take_over=take_over)
         self._reloader = Reloader(source, config, self._take_up)
+        self._started_at = time.time()
         public = pages.public(self._metrics, lambda: self._plugin.endpoints, lambda: self._reloader.standing)
-        self._web = Web(public, public, take_over=take_over)
+        self._web = Web(public, {**public, "/status": lambda _query: self._status()}, take_over=take_over)
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._changing = threading.Lock()
         self._stopping = False
@@ -79,6 +82,12 @@ class Application:
             self._front.close()
             self._plugin.stop()
         log.info("server.stopped")
+
+    def _status(self) -> Page:
+        config, endpoints = self._config, self._plugin.endpoints
+        reports = {name: endpoint.report() for name, endpoint in endpoints.items()}
+        text = status.encode(status.document(config, reports, self._reloader.standing, self._started_at))
+        return Page(200, text, "application/json")
 
     def _harden(self) -> None:
         for refused in harden_process():
