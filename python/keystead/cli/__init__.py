@@ -12,6 +12,7 @@ _COMMANDS = {
     "serve": "keystead.cli.serve:serve",
     "config": "keystead.cli.config:config_group",
     "status": "keystead.cli.status:status",
+    "rotate": "keystead.cli.rotate:rotate",
     "self-test": "keystead.cli.self_test:self_test",
     "inspect": "keystead.cli.inspect:inspect",
     "inventory": "keystead.cli.inventory:inventory",

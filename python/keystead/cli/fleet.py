@@ -19,21 +19,21 @@ FAULTY = 1
 COULD_NOT_FIND_OUT = 3
 
 
-def compare(sources: Sequence[str], output: str) -> int:
-    """Say whether the nodes agree; return the exit code."""
+def compare(sources: Sequence[str], output: str, *, rotated: bool = False, epoch: int | None = None) -> int:
+    """Say whether the nodes agree, and with `rotated` whether a rotation is complete too; return the exit code."""
     from keystead.operate.fleet import judge
     from keystead.operate.sources import load_all
 
     nodes, unknown = load_all(sources)
-    verdict = judge(nodes, unknown)
+    verdict = judge(nodes, unknown, rotated=rotated, epoch=epoch)
     if output == "json":
         click.echo(json.dumps(_as_json(verdict), indent=2))
     else:
-        click.echo("\n".join(_fleet_lines(verdict)))
+        click.echo("\n".join(_fleet_lines(verdict, rotated)))
     return 0 if verdict.agree else FAULTY if verdict.differences else COULD_NOT_FIND_OUT
 
 
-def _fleet_lines(verdict: Verdict) -> Iterator[str]:
+def _fleet_lines(verdict: Verdict, rotated: bool) -> Iterator[str]:
     nodes = verdict.nodes
     yield from table(
         ("NODE", "KEYSTEAD", "CLUSTER", "ENDPOINT", "EPOCH", "KEY_ID", "HEALTHZ"),
@@ -66,7 +66,7 @@ def _fleet_lines(verdict: Verdict) -> Iterator[str]:
     for one in verdict.differences:
         yield f"{'DANGER ' if one.danger else 'DIFFERS'} {printable(f'{one.where}: {one.what}')}"
         yield f"        do: {printable(one.todo)}"
-    yield _last_line(verdict)
+    yield _last_line(verdict, rotated)
 
 
 def _cell(key: Key | None) -> str:
@@ -78,8 +78,12 @@ def _cell(key: Key | None) -> str:
     return f"{key.stage}, {'proven' if key.proven else 'NOT PROVEN'}{soak}"
 
 
-def _last_line(verdict: Verdict) -> str:
+def _last_line(verdict: Verdict, rotated: bool) -> str:
     count = len(verdict.nodes)
+    if verdict.agree and rotated:
+        return f"the rotation is complete on {'all ' if count > 1 else ''}{count} node{'s' if count > 1 else ''}"
+    if rotated and verdict.differences:
+        return "the rotation is not complete"
     if verdict.agree:
         return (
             f"all {count} nodes agree" if count > 1 else "one node, which agrees with itself: give one status of each"

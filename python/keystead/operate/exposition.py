@@ -65,6 +65,7 @@ def _endpoint(samples: _Samples, info: Labels) -> Endpoint:
         healthy=healthy,
         healthz="ok" if healthy else f"not ok; {SEE_THERE}",
         configured_epoch=int(info["epoch"]),
+        epoch_in_use=int(info["epoch_in_use"]) if info["epoch_in_use"] else None,
         key_id="",
         key_id_hash=info["key_id_hash"],
         refused=SEE_THERE if samples.value("keystead_configuration_refused", endpoint=name) else None,

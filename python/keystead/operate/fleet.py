@@ -50,14 +50,22 @@ class Verdict:
         return not self.unknown and not self.differences
 
 
-def judge(nodes: Sequence[Node], unknown: Sequence[str] = ()) -> Verdict:
-    """Compare nodes; `unknown` are those that could not be read."""
+def judge(
+    nodes: Sequence[Node], unknown: Sequence[str] = (), *, rotated: bool = False, epoch: int | None = None
+) -> Verdict:
+    """Compare nodes; `unknown` are those that could not be read.
+
+    With `rotated` each node must also encrypt under the epoch that its configuration says, which must be `epoch` if
+    that is given.
+    """
     old = [f"{node.name}: said this {node.age / 60:.0f} min ago: fetch it anew" for node in nodes if node.age > MAX_AGE]
     twice = [name for name, count in Counter(node.name for node in nodes).items() if count > 1]
     again = [f"{name}: is given twice: give one status of each node" for name in twice]
     found = [*_of_nodes(nodes)]
     for name in dict.fromkeys(name for node in nodes for name in node.endpoints):
         found += _of_endpoint(name, nodes)
+        if rotated:
+            found += _of_rotation(name, nodes, epoch)
     found.sort(key=lambda difference: not difference.danger)
     return Verdict(nodes, [*unknown, *old, *again], found, [*_notes(nodes)])
 
@@ -91,6 +99,19 @@ def _of_endpoint(name: str, nodes: Sequence[Node]) -> Iterator[Difference]:
             yield Difference(name, f"{node} has an old local KEK: {endpoint.overdue}", "mend the key that it names")
         if not endpoint.healthy:
             yield Difference(name, f"{node} is not healthy: {endpoint.healthz}", "mend that first")
+
+
+def _of_rotation(name: str, nodes: Sequence[Node], epoch: int | None) -> Iterator[Difference]:
+    for node in nodes:
+        endpoint = node.endpoints.get(name)
+        if endpoint is None:
+            continue
+        if epoch is not None and endpoint.configured_epoch != epoch:
+            what = f"{node.name} is configured for epoch {endpoint.configured_epoch} and not {epoch}"
+            yield Difference(name, what, "finish the rollout of the configuration")
+        if endpoint.epoch_in_use != endpoint.configured_epoch:
+            what = f"{node.name} encrypts under epoch {endpoint.epoch_in_use or 'none'} still"
+            yield Difference(name, what, "wait; its status says what it waits for")
 
 
 def _of_key(where: str, keys: Mapping[str, Key | None]) -> Iterator[Difference]:

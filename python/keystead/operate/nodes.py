@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keystead._core import key_id_epoch
 from keystead.operate.admin import CannotTell
 from keystead.operate.describe import key_id_hash
 
@@ -38,6 +39,8 @@ class Endpoint:
     healthy: bool
     healthz: str
     configured_epoch: int
+    epoch_in_use: int | None
+    """That of the key_id; `None` if there is none yet."""
     key_id: str
     """Empty if it is not known."""
     key_id_hash: str
@@ -82,6 +85,7 @@ def _endpoint(one: Mapping[str, Any]) -> Endpoint:
         healthy=one["healthz"] == "ok",
         healthz=str(one["healthz"]),
         configured_epoch=int(one["epoch"]),
+        epoch_in_use=key_id_epoch(str(one["keyID"])) if one["keyID"] else None,
         key_id=str(one["keyID"]),
         key_id_hash=key_id_hash(str(one["keyID"])) if one["keyID"] else "",
         refused=one["refused"],
