@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,6 +59,9 @@ def fetch(url: str, timeout: float = TIMEOUT) -> str:
     try:
         with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310  the scheme was checked
             body: bytes = answer.read(MAX_DOCUMENT + 1)
+    except urllib.error.HTTPError as exc:
+        exc.close()
+        raise CannotTell(f"{url}: {exc}") from None
     except (OSError, ValueError, http.client.HTTPException) as exc:
         raise CannotTell(f"{url}: {exc}") from exc
     return body.decode(errors="replace")

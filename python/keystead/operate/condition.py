@@ -48,6 +48,8 @@ def notes(status: Document) -> Iterator[str]:
 def _of_key(where: str, key: Document, now: float) -> Iterator[str]:
     if key["error"] is not None:
         yield f"{where}: {key['error']}"
+    for version in key.get("refusedVersions", ()):
+        yield f"{where}: refuses its version {version}, which records may need: docs/operate/outage.md"
     expiry = key["credentialExpiry"]
     if expiry is not None and expiry - now < SOON:
         hours = (expiry - now) / 3600

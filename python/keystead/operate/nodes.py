@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keystead._core import key_id_epoch
+from keystead.host.report import key_id_hash
 from keystead.operate.admin import CannotTell
-from keystead.operate.describe import key_id_hash
 
 
 @dataclass(frozen=True, slots=True)

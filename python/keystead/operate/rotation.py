@@ -100,13 +100,14 @@ def _stage(
     config: Configuration, endpoint: EndpointConfig, members: list[Part], add: Sequence[str], new: Sequence[str]
 ) -> Step:
     known = {key.name for key in config.keys}
-    entries = "".join(f"- {{name: {key}, provider: ...}}    # and its other fields\n" for key in new if key not in known)
+    entries = "".join(
+        f"- {{name: {key}, provider: ...}}    # and its other fields\n" for key in new if key not in known
+    )
     change = (f"keys:\n{entries}" if entries else "") + _yaml(endpoint.name, endpoint.epoch, members) if new else ""
     waits = [f"until {STATUS} says that all nodes agree, and that {_and(add)} may become active"]
     if endpoint.soak > 0:
-        waits.append(
-            f"until each node has had {_and(add)} for {endpoint.soak / 60:g} min, its soak; the plugin waits for that too"
-        )
+        soak = f"{endpoint.soak / 60:g} min, its soak; the plugin waits for that too"
+        waits.append(f"until each node has had {_and(add)} for {soak}")
     return Step(
         f"Let {_and(add)} decrypt" + ("" if new else ", which the configuration has already"),
         EVERY_NODE,
@@ -120,15 +121,17 @@ def _switch(endpoint: EndpointConfig, before: list[Part], members: list[Part], e
     pins = "".join(f'- {{name: {key}, ..., version: "{version}"}}\n' for key, version in (wish.pin or {}).items())
     done = [f"let {_and(wish.add)} encrypt"] if wish.add else []
     done += [f"let {_and(keys)} only decrypt"] if (keys := _now_decrypting(before, members)) else []
+    done += [f"take {_and(gone)} out"] if (gone := _gone(before, members)) else []
     done += [f"keep {key} to version {version}" for key, version in (wish.pin or {}).items()]
     title = ", ".join(done) or "raise the epoch"
-    waits = [f"{VERIFY} succeeds: all nodes show the same key_id, ks1.e{epoch}...."]
+    waits = [f"until {VERIFY} succeeds: all nodes show the same key_id, ks1.e{epoch}...."]
+    if "v2" in endpoint.kms_versions:
+        waits.append(
+            "until every API server has taken it up, a minute later at most: docs/operate/rotate.md has a loop"
+        )
     if "v1beta1" in endpoint.kms_versions:
-        waits.append("KMS v1 has no key_id: give its entry another name in the EncryptionConfiguration, or leave v1")
-    waits.append(
-        "every API server has taken it up, a minute later: its metric key_id_hash_status_last_timestamp_seconds"
-    )
-    back = f"the members as they were, and epoch {epoch + 1}: an epoch is never lowered"
+        waits.append("KMS v1 knows no key_id: there every object must be rewritten, and nothing shows which were not")
+    back = f"the members of the step before, under epoch {epoch + 1}: an epoch is never lowered"
     return Step(
         title[0].upper() + title[1:],
         f"{EVERY_NODE}, one after the other",
@@ -144,8 +147,8 @@ def _rewrite() -> Step:
         ONCE,
         run=("kubectl get secrets -A -o json | kubectl replace -f -",),
         wait=(
-            "until it has succeeded for every resource that the EncryptionConfiguration lists. An object whose key_id is "
-            "current is left alone: a second run costs nothing, and under an unchanged key_id it merges no seeds",
+            "until it has succeeded for every resource of the EncryptionConfiguration. What has the current key_id "
+            "is left alone: a second run costs nothing, and one under an unchanged key_id merges no seeds",
             "until no object in etcd has an older key_id: keystead inventory, or kms-count of docs/operate/migrate.md",
         ),
     )
@@ -188,6 +191,11 @@ def _turned(members: Iterable[Part], active: Sequence[str], retired: Sequence[st
 def _now_decrypting(before: Iterable[Part], after: Iterable[Part]) -> list[str]:
     stages = {part.key: part.stage for part in before}
     return [part.key for part in after if part.stage == "decrypt" and stages[part.key] == "active"]
+
+
+def _gone(before: Iterable[Part], after: Iterable[Part]) -> list[str]:
+    left = {part.key for part in after}
+    return [part.key for part in before if part.key not in left]
 
 
 def _yaml(name: str, epoch: int, members: Iterable[Part]) -> str:

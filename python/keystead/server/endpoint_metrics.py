@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from keystead._core import key_id_epoch
 from keystead.host.endpoint import Endpoint
 from keystead.host.health import State
 from keystead.host.report import KeyReport, Report
@@ -94,6 +95,7 @@ class EndpointCollector(Collector):
             yield family
         yield _states(reports)
         yield _keys(reports)
+        yield _infos(reports)
 
 
 def _states(reports: Mapping[str, Report]) -> Metric:
@@ -109,13 +111,25 @@ def _states(reports: Mapping[str, Report]) -> Metric:
 
 
 def _keys(reports: Mapping[str, Report]) -> Metric:
-    labels = ["endpoint", "key", "provider", "role", "key_id_hash"]
+    labels = ["endpoint", "key", "provider", "stage", "role", "version", "key_id_hash"]
     family = GaugeMetricFamily(
         "keystead_key_info", "1 for each member, with the endpoint's key_id as kube-apiserver hashes it.", labels=labels
     )
     for endpoint, report in reports.items():
         for key in report.keys:
-            family.add_metric([endpoint, key.name, key.provider, key.role, report.key_id_hash], 1.0)
+            values = [endpoint, key.name, key.provider, key.stage, key.role, key.version or "", report.key_id_hash]
+            family.add_metric(values, 1.0)
+    return family
+
+
+def _infos(reports: Mapping[str, Report]) -> Metric:
+    labels = ["endpoint", "cluster", "epoch", "epoch_in_use", "key_id_hash"]
+    family = GaugeMetricFamily(
+        "keystead_endpoint_info", "1 for each endpoint, with what all nodes must agree on.", labels=labels
+    )
+    for endpoint, report in reports.items():
+        in_use = str(key_id_epoch(report.key_id)) if report.key_id else ""
+        family.add_metric([endpoint, report.cluster, str(report.epoch), in_use, report.key_id_hash], 1.0)
     return family
 
 
