@@ -79,18 +79,15 @@ def _cell(key: Key | None) -> str:
 
 
 def _last_line(verdict: Verdict, rotated: bool) -> str:
-    count = len(verdict.nodes)
-    if verdict.agree and rotated:
-        return f"the rotation is complete on {'all ' if count > 1 else ''}{count} node{'s' if count > 1 else ''}"
-    if rotated and verdict.differences:
-        return "the rotation is not complete"
-    if verdict.agree:
-        return (
-            f"all {count} nodes agree" if count > 1 else "one node, which agrees with itself: give one status of each"
-        )
+    nodes, differences = len(verdict.nodes), len(verdict.differences)
     if verdict.differences:
-        return f"the nodes do not agree: {len(verdict.differences)} differences"
-    return "could not find out whether the nodes agree"
+        counted = f"{differences} difference{'' if differences == 1 else 's'}"
+        return f"the rotation is not complete: {counted}" if rotated else f"the nodes do not agree: {counted}"
+    if not verdict.agree:
+        return "could not find out whether " + ("the rotation is complete" if rotated else "the nodes agree")
+    if nodes == 1:
+        return "one node only, and nothing is wrong there: give one status of each"
+    return f"the rotation is complete on all {nodes} nodes" if rotated else f"all {nodes} nodes agree"
 
 
 def _as_json(verdict: Verdict) -> dict[str, Any]:
