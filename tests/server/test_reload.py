@@ -195,9 +195,8 @@ def test_a_new_key_is_proven_beside_the_running_ones_before_it_replaces_them(dir
     with files.run() as process:
         first = process.until_ok()
         sealed = process.client.seal(b"seed")
-        document = files.document(
-            epoch=2, members=[{"key": "new", "stage": "active"}, {"key": "lab", "stage": "decrypt"}]
-        )
+        members = [{"key": "new", "stage": "active"}, {"key": "lab", "stage": "decrypt"}]
+        document = files.document(epoch=2, members=members, soak="0s")
         document["keys"].append({"name": "new", "provider": "local", "keyFile": str(missing)})
         files.write(document)
         reload(process, "config.rejected")

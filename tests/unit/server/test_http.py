@@ -37,6 +37,7 @@ LAB = KeyReport(
     soak_left=0.0,
     credential_expiry=None,
 )
+KEY_ID = "ks1.e1." + 32 * "a"
 GOOD = Report(
     name="main",
     cluster="prod",
@@ -44,11 +45,11 @@ GOOD = Report(
     state="ok",
     since=1_790_000_000.0,
     healthz="ok",
-    key_id="ks1.e1.aaaa",
+    key_id=KEY_ID,
     refused=None,
     activation_unproven=False,
     overdue=None,
-    record=RecordReport("00" * 32, "ks1.e1.aaaa", 1_790_000_000, uses=1, persisted=True, wraps=()),
+    record=RecordReport("00" * 32, KEY_ID, 1_790_000_000, uses=1, persisted=True, wraps=()),
     keys=(LAB, replace(LAB, name="far", ref=None, up=False)),
     keks=3,
     waiting=2,
