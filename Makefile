@@ -29,7 +29,7 @@ image:
 compose:
 	docker compose -f docker/compose.yaml up --build --exit-code-from demo; code=$$?; \
 	  test $$code = 0 || docker compose -f docker/compose.yaml logs prepare openbao init; \
-	  docker compose -f docker/compose.yaml down --volumes; exit $$code
+	  docker compose -f docker/compose.yaml --profile '*' down --volumes; exit $$code
 
 .PHONY: test ## Run every test that needs no cluster
 test: $(VENV)/built
