@@ -30,6 +30,9 @@ patiently answers
 if ! "$client" operator init -status >/dev/null 2>&1; then
   "$client" operator init -key-shares=1 -key-threshold=1 >"$operator/keys"
   say "initialised with one unseal key; in earnest there are several, and several people who hold them"
+elif ! [ -s "$operator/keys" ]; then
+  say "$VAULT_ADDR is initialised, but its keys are not in $operator: only 'down --volumes' and a new start help"
+  exit 1
 fi
 # Secrets go through standard input and the environment, never through arguments, which other processes see.
 sed -n 's/^Unseal Key 1: //p' "$operator/keys" | tr -d '\n' | run write sys/unseal key=-

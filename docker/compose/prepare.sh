@@ -5,6 +5,14 @@ set -eu
 umask 077
 volumes=${VOLUMES:-/volumes}
 owner=${OWNER:-65532:65532}
+here=$(dirname "$0")
+
+# The other services read these files as another user. A checkout made under umask 077 keeps them out.
+hidden=$(find "$here" ! -perm -o=r | head -n 1)
+if [ "${owner%:*}" != "$(id -u)" ] && [ -n "$hidden" ]; then
+  echo "prepare: $hidden is not readable for user ${owner%:*}: chmod -R o+rX docker examples" >&2
+  exit 1
+fi
 
 if ! [ -e "$volumes/ca/ca.crt" ]; then
   work=$(mktemp -d)

@@ -140,6 +140,24 @@ def test_prepare_and_init_may_run_again_and_change_nothing(stack: Stack) -> None
     assert contents() == before
 
 
+def test_files_that_other_users_cannot_read_are_noticed_first(stack: Stack) -> None:
+    file = stack.machine.local("prepare") / "compose/keystead.yaml"
+    file.chmod(0o600)
+    outcome = stack.machine.run("prepare", OWNER="65532:65532")
+    assert outcome.returncode == 1
+    assert f"{file} is not readable for user 65532: chmod -R o+rX docker examples" in outcome.stderr
+    file.chmod(0o644)
+
+
+def test_keys_of_the_operator_that_are_lost_are_said_to_be_so(stack: Stack) -> None:
+    keys = stack.machine.volume(mounts(stack.machine.services[stack.init])["/operator"]) / "keys"
+    keys.rename(keys.with_suffix(".kept"))
+    outcome = stack.machine.run(stack.init)
+    keys.with_suffix(".kept").rename(keys)
+    assert outcome.returncode == 1
+    assert "is initialised, but its keys are not in" in outcome.stderr
+
+
 def test_a_rotation_shows_within_some_seconds(stack: Stack) -> None:
     stack.operator(stack.client, "write", "-f", "transit/keys/k8s/rotate")
     ends = time.monotonic() + ROTATED_WITHIN
