@@ -245,7 +245,7 @@ class AcmeAnswer(NamedTuple):
     ok: bool
     status: int = 200
     reason: str = ""
-    body: dict[str, object] = {}  # noqa: RUF012  # never changed
+    body: dict[str, object] = {}  # never changed
 
 
 class AcmeClient:

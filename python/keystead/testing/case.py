@@ -22,9 +22,8 @@ BRIEF = 1.0
 """Seconds for a call that something disturbs."""
 SLACK = 0.1
 """Part of its time by which a call may overrun, and seconds at the least: the host waits as long for an answer."""
-TRIES = 3
-"""Measurements of time before a rule is called broken: a busy machine is late now and then, and a faulty adapter
-always."""
+TRIES = 2
+"""Measurements of time before a rule is called broken: a busy machine is late now and then, a faulty adapter always."""
 SHOWN = 300
 """Characters of a message that a report quotes."""
 

@@ -213,7 +213,9 @@ class FaultProxy:
             while self._fault == "black hole":
                 time.sleep(_PAUSE)
             if self._server_tls is not None:
-                client = self._adopt(raw, self._server_tls.wrap_socket(raw, server_side=True))
+                tls = self._server_tls.wrap_socket(raw, server_side=True, do_handshake_on_connect=False)
+                client = self._adopt(raw, tls)
+                tls.do_handshake()
             server = socket.create_connection(self._target, timeout=5)
             server.settimeout(None)
             if self._upstream_tls is not None:

@@ -129,6 +129,7 @@ def unwrap_of_another_version(case: Case) -> None:
 def rotation(case: Case) -> None:
     needs_capability(case, "has_versions")
     provider, kek, context = case.opened(), new_kek(), new_context()
+    must_answer("current_version", lambda: provider.current_version(soon()))
     before = wrapped(provider, kek, context)
     case.sandbox.rotate()
     unwraps(provider, before, kek, context, "unwrap of what the old version wrapped")

@@ -1,0 +1,47 @@
+"""Each rule catches a provider that breaks it, and none catches the sound one. `-s` shows the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from keystead.testing import FakeKmsProvider
+from keystead.testing.provider_rules import BOOK
+from keystead.testing.rules import Outcome, Verdict
+
+from .bench import trial
+from .broken_providers import BROKEN, Broken
+
+ELSEWHERE = {
+    "KS-R002": "test_published.py, for it is about installed distributions",
+    "KS-R007": "test_published.py, for it is about installed distributions",
+    "KS-R009": "test_quality.py, for it is about a file",
+    "KS-R095": "test_quality.py, for it is about a file",
+}
+"""Rules whose breach is no matter of the class, and where they are shown to be caught."""
+
+TABLE: list[tuple[type[Broken], Outcome]] = []
+
+
+@pytest.mark.parametrize("provider_type", BROKEN, ids=lambda kind: f"{kind.breaks}-{kind.__name__}")
+def test_a_broken_provider_is_caught_by_the_rule_for_it_and_the_sound_one_is_not(
+    provider_type: type[Broken], tmp_path: Path
+) -> None:
+    outcome = trial(provider_type.breaks, provider_type, tmp_path)
+    assert outcome.verdict is Verdict.BROKEN, f"{provider_type.__doc__}: {outcome}"
+    TABLE.append((provider_type, outcome))
+    for kind in provider_type.kept if hasattr(provider_type, "kept") and isinstance(provider_type.kept, list) else ():
+        kind.close()
+    sound = trial(provider_type.breaks, FakeKmsProvider, tmp_path)
+    assert sound.verdict is Verdict.PASSED, sound
+
+
+def test_every_rule_has_a_provider_that_breaks_it() -> None:
+    assert len(BROKEN) >= 30
+    assert len({kind.__name__ for kind in BROKEN}) == len(BROKEN)
+    broken = {kind.breaks for kind in BROKEN}
+    assert broken | ELSEWHERE.keys() == {rule.id for rule in BOOK.rules}
+    print(f"\n{len(TABLE)} broken providers, each caught by the rule for it:")
+    for kind, outcome in TABLE:
+        print(f"  {outcome.id}  {kind.__name__:<24} {kind.__doc__:<72} {outcome.seconds:6.2f} s")
