@@ -42,7 +42,7 @@ class FaultProxy:
         self.used = False
         """Whether a provider goes through this proxy."""
         self._target: tuple[str, int] = ("", 0)
-        self._upstream_tls: ssl.SSLContext | None = None
+        self._target_ca: Path | None = None
         self._certificates: Any = None
         self._server_tls: ssl.SSLContext | None = None
         self._listener: socket.socket | None = None
@@ -57,8 +57,7 @@ class FaultProxy:
         """Forward to `host:port`. With `tls`, speak TLS to the provider; with `target_ca`, also to the target."""
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        if target_ca is not None:
-            self._upstream_tls = ssl.create_default_context(cafile=str(target_ca))
+        self._target_ca = target_ca
         if tls:
             from keystead.testing.certificates import Certificates
 
@@ -218,8 +217,11 @@ class FaultProxy:
                 tls.do_handshake()
             server = socket.create_connection(self._target, timeout=5)
             server.settimeout(None)
-            if self._upstream_tls is not None:
-                server = self._upstream_tls.wrap_socket(server, server_hostname=self._target[0])
+            if self._target_ca is not None:
+                upstream = ssl.create_default_context(cafile=str(self._target_ca))
+                if isinstance(client, ssl.SSLSocket) and (protocol := client.selected_alpn_protocol()):
+                    upstream.set_alpn_protocols([protocol])
+                server = upstream.wrap_socket(server, server_hostname=self._target[0])
             with self._lock:
                 self._live.add(server)
             self._carry(client, server)

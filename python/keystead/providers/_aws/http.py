@@ -106,6 +106,9 @@ class Transport:
                 answer.release_conn()
         except FAILURES as exc:
             raise Unavailable(f"{host}: {reason(exc, seconds, untrusted=UNTRUSTED, no_tls=NO_TLS)}") from None
+        # An answer that was cut within its headers has none that says where it ends, and looks whole without a body.
+        if not content and not {"content-length", "transfer-encoding"} & {name.lower() for name in answer.headers}:
+            raise Unavailable(f"{host}: the answer is not complete")
         return answer.status, dict(answer.headers), content
 
     def close(self) -> None:

@@ -62,13 +62,14 @@ def key_disabled(case: Case) -> None:
 @BOOK.rule(
     65,
     Tier.GOLD,
-    "A key that is gone is KeyNotFound, and works again once it is restored, without another `open`.",
+    "A key that is gone is KeyNotFound, and works again once it is restored, without another `open`. A wrap may be "
+    "PermissionDenied where the right to wrap does not include the right to make a key.",
     why="As KS-R064. Called Unavailable, the host would ask for ever, and nobody would learn of it.",
     fix="Map what the SDK raises for a missing key to KeyNotFound; never create a key.",
     needs="Sandbox.key_missing",
 )
 def key_missing(case: Case) -> None:
-    _fails_and_recovers(case, case.sandbox.key_missing, KeyNotFound, KeyDisabled)
+    _fails_and_recovers(case, case.sandbox.key_missing, KeyNotFound, KeyDisabled, of_wrap=PermissionDenied)
 
 
 @BOOK.rule(
@@ -133,14 +134,18 @@ def garbage_from_the_remote(case: Case) -> None:
 
 
 def _fails_and_recovers(
-    case: Case, fault: Callable[[], AbstractContextManager[Any]], *classes: type[ProviderError]
+    case: Case,
+    fault: Callable[[], AbstractContextManager[Any]],
+    *classes: type[ProviderError],
+    of_wrap: type[ProviderError] | None = None,
 ) -> None:
     """Every call that asks the remote raises one of `classes` during the fault; afterwards the instance works."""
     provider, kek, context = case.opened(), new_kek(), new_context()
     made = wrapped(provider, kek, context)
     with fault():
         for what, call in _calls(case, provider, made, kek, context):
-            error = must_refuse(what, lambda call=call: call(soon()), *classes)  # type: ignore[misc]
+            allowed = (*classes, of_wrap) if what == "wrap" and of_wrap is not None else classes
+            error = must_refuse(what, lambda call=call: call(soon()), *allowed)  # type: ignore[misc]
             if not str(error).strip():
                 raise Broken(f"{what} says in words what happened", "an error without a text")
     unwraps(provider, made, kek, context, "unwrap afterwards, by the same instance")
