@@ -16,8 +16,8 @@ from .broken_providers import BROKEN, Broken
 ELSEWHERE = {
     "KS-R002": "test_published.py, for it is about installed distributions",
     "KS-R007": "test_published.py, for it is about installed distributions",
-    "KS-R009": "test_quality.py, for it is about a file",
-    "KS-R095": "test_quality.py, for it is about a file",
+    "KS-R009": "test_published.py, for it is about a file",
+    "KS-R095": "test_published.py, for it is about a file",
 }
 """Rules whose breach is no matter of the class, and where they are shown to be caught."""
 

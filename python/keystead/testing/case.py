@@ -18,6 +18,8 @@ from keystead.testing.sandbox import Sandbox
 
 PATIENCE = 20.0
 """Seconds for a call that nothing disturbs."""
+BACK = 5.0
+"""Seconds within which a remote that is back must be noticed."""
 BRIEF = 1.0
 """Seconds for a call that something disturbs."""
 SLACK = 0.1
@@ -162,6 +164,19 @@ def unwraps(provider: Provider[Any], made: Wrapped, kek: bytes, context: WrapCon
     answer = must_answer(what, lambda: provider.unwrap(made.blob, context, made.version, soon()))
     if not is_key(answer, kek):
         raise Broken(f"{what} returns the key that was wrapped", f"another answer ({_brief(answer)})")
+
+
+def recovers(provider: Provider[Any], made: Wrapped, kek: bytes, context: WrapContext, what: str) -> None:
+    """Unwrap, again and again while it is Unavailable, for as long as a remote that is back may go unnoticed."""
+    deadline = soon(BACK)
+    done = attempt(lambda: provider.unwrap(made.blob, context, made.version, soon(BACK)))
+    while isinstance(done.error, errors.Unavailable) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        done = attempt(lambda: provider.unwrap(made.blob, context, made.version, soon(BACK)))
+    if done.error is not None:
+        raise Broken(f"{what}, within {BACK:g} s", str(done)) from done.error
+    if not is_key(done.answer, kek):
+        raise Broken(f"{what}: the key that was wrapped", "another one")
 
 
 def is_key(answer: object, kek: bytes) -> bool:

@@ -251,7 +251,9 @@ class FaultProxy:
             for source in _readable(sources):
                 while self._fault == "black hole":
                     time.sleep(_PAUSE)
-                data = source.recv(_CHUNK)
+                data = _received(source)
+                if data is None:
+                    continue
                 if source is client and data:
                     if self._fault == "garbage":
                         client.sendall(self._garbage)
@@ -293,6 +295,17 @@ def _readable(sources: list[socket.socket]) -> list[socket.socket]:
         poll.register(one, select.POLLIN)
     found = {descriptor for descriptor, _ in poll.poll()}
     return [one for one in sources if one.fileno() in found]
+
+
+def _received(source: socket.socket) -> bytes | None:
+    """Read what is there: `None` if TLS has only had something of its own, such as a session ticket."""
+    source.setblocking(False)
+    try:
+        return source.recv(_CHUNK)
+    except (ssl.SSLWantReadError, BlockingIOError):
+        return None
+    finally:
+        source.setblocking(True)
 
 
 def _reset(one: socket.socket) -> None:

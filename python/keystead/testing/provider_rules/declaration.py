@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from keystead import registry
 from keystead.errors import ConfigError
+from keystead.provider import ProviderConfig
 from keystead.testing.audit import watching
 from keystead.testing.case import Case, attempt
 from keystead.testing.provider_rules.book import BOOK
@@ -115,7 +116,11 @@ def fields_are_described(case: Case) -> None:
     done = attempt(lambda: json.dumps(config.model_json_schema()))
     if done.error is not None:
         raise Broken("a JSON Schema of the configuration", str(done))
-    if bare := [name for name, info in config.model_fields.items() if not info.description and name != "provider"]:
+    if bare := [
+        name
+        for name, info in config.model_fields.items()
+        if not info.description and name not in ProviderConfig.model_fields
+    ]:
         raise Broken("a description for every field", f"none for {', '.join(bare)}")
 
 
@@ -198,5 +203,5 @@ def is_documented(case: Case) -> None:
 def _undocumented(case: Case, page: Path) -> list[str]:
     text = page.read_text()
     fields = case.provider_type.config_type.model_fields
-    names = {name: info.alias or name for name, info in fields.items() if name not in ("name", "provider")}
+    names = {name: info.alias or name for name, info in fields.items() if name not in ProviderConfig.model_fields}
     return sorted(name for name in names.values() if not re.search(rf"\b{re.escape(name)}\b", text))

@@ -16,7 +16,7 @@ from keystead.errors import (
     Unavailable,
 )
 from keystead.provider import KEK_SIZE, Provider, WrapContext, Wrapped
-from keystead.testing.case import Case, attempt, must_refuse, new_context, new_kek, soon, unwraps, wrapped
+from keystead.testing.case import Case, attempt, must_refuse, new_context, new_kek, recovers, soon, unwraps, wrapped
 from keystead.testing.provider_rules.book import BOOK
 from keystead.testing.rules import Broken, Tier
 
@@ -130,7 +130,7 @@ def garbage_from_the_remote(case: Case) -> None:
                 done = attempt(lambda call=call: call(soon(3)))  # type: ignore[misc]
                 if not _is_one(done.error, Unavailable, Misbehaved):
                     raise Broken(f"{what} raises Unavailable or Misbehaved for the answer {answer[:70]!r}", str(done))
-    unwraps(provider, made, kek, context, "unwrap once the remote answers again")
+    recovers(provider, made, kek, context, "unwrap once the remote answers again")
 
 
 def _fails_and_recovers(

@@ -11,10 +11,10 @@ from keystead.provider import Provider, WrapContext, Wrapped
 from keystead.testing.case import (
     Case,
     attempt,
-    must_answer,
     must_end_in_time,
     new_context,
     new_kek,
+    recovers,
     soon,
     unwraps,
     wrapped,
@@ -69,7 +69,7 @@ def black_hole(case: Case) -> None:
     for what, call in _remote_calls(case, provider, made, kek, context):
         with proxy.black_hole():
             must_end_in_time(f"{what}, while nothing comes back", call, Unavailable)
-    unwraps(provider, made, kek, context, "unwrap once the network is back")
+    recovers(provider, made, kek, context, "unwrap once the network is back")
 
 
 @BOOK.rule(
@@ -87,7 +87,7 @@ def trickle(case: Case) -> None:
     for what, call in _remote_calls(case, provider, made, kek, context):
         with proxy.trickle():
             must_end_in_time(f"{what}, while bytes trickle", call, Unavailable)
-    unwraps(provider, made, kek, context, "unwrap once the network is back")
+    recovers(provider, made, kek, context, "unwrap once the network is back")
 
 
 @BOOK.rule(
@@ -124,7 +124,7 @@ def _remote_calls(
         if what == "current_version":
             with case.proxy().refused():
                 local = attempt(lambda call=call: call(soon(2))).error is None  # type: ignore[misc]
-            must_answer("current_version, once the remote is back", lambda call=call: call(soon()))  # type: ignore[misc]
+            recovers(provider, made, kek, context, "unwrap once the remote is back")
             if local:
                 continue
         yield what, call
