@@ -171,6 +171,8 @@ class Capabilities:
     """Only a holder of credentials can make a wrap; false where a public key suffices."""
     max_blob: int
     """The largest wrap in bytes that this provider makes, 1 to 4096."""
+    unwraps: bool = True
+    """It unwraps here; false for a key whose private half is kept offline, for recovery only."""
 
 
 class Provider(ABC, Generic[ConfigT]):

@@ -197,6 +197,25 @@ class FallsWhenClosed(Broken):
         return super()._call(operation, deadline, body)
 
 
+class RaisesWhenKeptAlive(Broken):
+    """lets an exception out of keep_alive"""
+
+    breaks = "KS-R018"
+
+    def keep_alive(self, deadline: float) -> None:
+        raise OSError("renewal failed")
+
+
+class LooksUpItsExpiry(Broken):
+    """reads a file to say when its credentials end"""
+
+    breaks = "KS-R019"
+
+    @property
+    def credential_expiry(self) -> float | None:
+        return self.config.tokenFile.stat().st_mtime if self.config.tokenFile.read_text() else None
+
+
 # Wrapping.
 
 

@@ -60,7 +60,7 @@ class AgeX25519Provider(Provider[AgeX25519Config]):
     api: ClassVar[int] = 1
     config_type: ClassVar[type[AgeX25519Config]] = AgeX25519Config
     capabilities: ClassVar[Capabilities] = Capabilities(
-        binds_context=False, has_versions=False, authenticated_wrap=False, max_blob=MAX_BLOB
+        binds_context=False, has_versions=False, authenticated_wrap=False, max_blob=MAX_BLOB, unwraps=False
     )
 
     def __init__(self, config: AgeX25519Config) -> None:

@@ -39,6 +39,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - b
     "The class follows the interface, in a version of it that this Keystead speaks.",
     why="Keystead refuses the configuration at start, so kube-apiserver gets no plugin at all.",
     fix="Set `api`, `config_type` and `capabilities` on the class, and implement every abstract method.",
+    unwraps=False,
 )
 def follows_the_interface(case: Case) -> None:
     kind = case.provider_type
@@ -56,6 +57,7 @@ def follows_the_interface(case: Case) -> None:
     why="A configuration finds a provider by its entry point only. A second offer of the same name is refused.",
     fix='Add it to [project.entry-points."keystead.providers"] in pyproject.toml, install the package again, and '
     "give the configuration model `provider: Literal[...]` with the same name.",
+    unwraps=False,
 )
 def is_published(case: Case) -> None:
     if not case.sandbox.published:
@@ -78,9 +80,10 @@ def is_published(case: Case) -> None:
     "The capabilities are of the declared types, and `max_blob` is 1 to 4096.",
     why="The host sizes records by them: a wrap over 4096 bytes fits in no record, and none is written.",
     fix="Declare booleans, and the largest wrap in bytes that the provider makes.",
+    unwraps=False,
 )
 def capabilities_are_sound(case: Case) -> None:
-    for name in ("binds_context", "has_versions", "authenticated_wrap"):
+    for name in ("binds_context", "has_versions", "authenticated_wrap", "unwraps"):
         if type(getattr(case.capabilities, name)) is not bool:
             raise Broken(f"capabilities.{name} is a bool", repr(getattr(case.capabilities, name)))
     limit: object = case.capabilities.max_blob
@@ -94,6 +97,7 @@ def capabilities_are_sound(case: Case) -> None:
     "The configuration model refuses unknown fields and does not change once it is made.",
     why="With a misspelt field that is ignored, a plugin runs with a default that nobody chose, such as no CA file.",
     fix='Derive from ProviderConfig, and leave its model_config (extra="forbid", frozen=True) as it is.',
+    unwraps=False,
 )
 def configuration_is_strict(case: Case) -> None:
     given = case.config.model_dump(mode="python", by_alias=True, exclude_unset=True)
@@ -110,6 +114,7 @@ def configuration_is_strict(case: Case) -> None:
     "Every field of the configuration has a description and a place in the JSON Schema.",
     why="`keystead config explain` and editors show descriptions; without them operators guess.",
     fix='Write `Field(description="...")` for each field, and use types that JSON Schema knows.',
+    unwraps=False,
 )
 def fields_are_described(case: Case) -> None:
     config = case.provider_type.config_type
@@ -130,6 +135,7 @@ def fields_are_described(case: Case) -> None:
     "No field of the configuration takes a secret; secrets are paths of files.",
     why="The configuration is in ConfigMaps, in version control and in support bundles, and so would the secret be.",
     fix="Take a file instead: `tokenFile: Path` for `token: str`.",
+    unwraps=False,
 )
 def secrets_are_files(case: Case) -> None:
     for name, info in case.provider_type.config_type.model_fields.items():
@@ -144,6 +150,7 @@ def secrets_are_files(case: Case) -> None:
     why="Every `config lint` imports it, and so does `serve` before its first answer; an SDK costs a second and tens "
     "of megabytes there, and an error of its import hides every other problem of the file.",
     fix="Import the SDK inside `open`.",
+    unwraps=False,
 )
 def import_is_light(case: Case) -> None:
     module = case.provider_type.__module__
@@ -171,6 +178,7 @@ def import_is_light(case: Case) -> None:
     why="Instances are made at every start and reload, before anything is known to work; what fails or blocks here "
     "keeps a socket from answering for keys that are fine.",
     fix="Let `__init__` keep the configuration only, and do the rest in `open`.",
+    unwraps=False,
 )
 def making_does_nothing(case: Case) -> None:
     with watching() as seen:
@@ -188,6 +196,7 @@ def making_does_nothing(case: Case) -> None:
     why="At three in the morning the page is what the operator has.",
     fix="Write the page, and name it in quality.yaml: `documentation: docs/acme-kms.md`.",
     needs="`documentation` in the quality file",
+    unwraps=False,
 )
 def is_documented(case: Case) -> None:
     name, file = case.quality.documentation, case.quality.file

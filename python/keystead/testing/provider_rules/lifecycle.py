@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from keystead.errors import ProviderError, Unavailable
+from keystead.testing.audit import watching
 from keystead.testing.case import (
     BACK,
     Attempt,
@@ -12,6 +15,7 @@ from keystead.testing.case import (
     must_end_in_time,
     new_context,
     new_kek,
+    recovers,
     soon,
     unwraps,
     wrapped,
@@ -20,6 +24,7 @@ from keystead.testing.provider_rules.book import BOOK
 from keystead.testing.rules import Broken, NotShown, Tier
 
 MAX_REF = 512
+_YEAR_2001 = 1e9
 
 
 @BOOK.rule(
@@ -28,6 +33,7 @@ MAX_REF = 512
     "`open` returns a ref of 1 to 512 printable ASCII characters without spaces.",
     why="The ref is part of every record. The host refuses the key, and nothing is encrypted under it.",
     fix="Return the identifier by which the KMS itself knows the key.",
+    unwraps=False,
 )
 def ref_is_well_formed(case: Case) -> None:
     provider = case.new()
@@ -43,6 +49,7 @@ def ref_is_well_formed(case: Case) -> None:
     why="A record is matched with a key by its ref. If it changes with a restart or a node, records that exist are "
     "unreadable there, and every Secret with them.",
     fix="Build the ref from what names the remote key for ever, never from a session, a time, a host or a counter.",
+    unwraps=False,
 )
 def ref_is_stable(case: Case) -> None:
     first = case.new()
@@ -60,6 +67,7 @@ def ref_is_stable(case: Case) -> None:
     "The ref names neither the address of the remote nor a credential.",
     why="After the KMS moves to another address, or a token is renewed, records that exist would match no key.",
     fix="Leave address, region and credentials out of the ref.",
+    unwraps=False,
 )
 def ref_survives_a_move(case: Case) -> None:
     provider = case.new()
@@ -119,6 +127,7 @@ def opens_after_a_failure(case: Case) -> None:
     why="The thread that opens also tends the key. While it hangs, the key is neither probed nor used.",
     fix="Give the SDK what is left of the deadline, also for its login and for looking for credentials.",
     needs="the fault proxy",
+    unwraps=False,
 )
 def opening_is_bounded(case: Case) -> None:
     with case.proxy().black_hole():
@@ -135,6 +144,7 @@ def opening_is_bounded(case: Case) -> None:
     "`close` can be called twice, and on an instance that was never opened.",
     why="A reload closes keys that are half open. An exception there leaves the others open, and their connections.",
     fix="Let `close` check what there is to close.",
+    unwraps=False,
 )
 def closes_always(case: Case) -> None:
     for name, provider in (("on an instance that was never opened", case.new()), ("after open", case.opened())):
@@ -151,6 +161,7 @@ def closes_always(case: Case) -> None:
     why="A reload closes a key while Decrypts are on their way. An AttributeError there is shown to operators as a "
     "provider that misbehaves, and pages somebody.",
     fix="Raise `Unavailable` if the client is gone.",
+    unwraps=False,
 )
 def refuses_when_closed(case: Case) -> None:
     provider, kek, context = case.opened(), new_kek(), new_context()
@@ -163,6 +174,57 @@ def refuses_when_closed(case: Case) -> None:
     ):
         if not _is_known(done):
             raise Broken(f"{what} after close raises a class of keystead.errors", str(done))
+
+
+@BOOK.rule(
+    18,
+    Tier.SILVER,
+    "`keep_alive` does its work or raises an error of Keystead, within its deadline, and disturbs nothing.",
+    why="It is called every minute, also for keys that nothing else calls for weeks. What it raises without a class is "
+    "shown as a broken adapter, and a call that never ends takes the thread that tends the key.",
+    fix="Renew credentials that end by themselves, within the deadline; if there are none, do not write this method.",
+)
+def keeps_alive(case: Case) -> None:
+    provider, kek, context = case.opened(), new_kek(), new_context()
+    made = wrapped(provider, kek, context)
+    for _ in range(2):
+        must_answer("keep_alive", lambda: provider.keep_alive(soon()))
+    with contextlib.suppress(NotShown), case.proxy().black_hole():
+        for _ in range(2):
+            done = attempt(lambda: provider.keep_alive(soon(1)))
+            if not _is_known(done):
+                raise Broken("keep_alive, while nothing comes back, raises a class of keystead.errors", str(done))
+            if done.seconds <= 1.1:
+                break
+        else:
+            raise Broken("keep_alive ends within its deadline of 1 s", str(done))
+    recovers(provider, made, kek, context, "unwrap afterwards")
+
+
+@BOOK.rule(
+    19,
+    Tier.BRONZE,
+    "`credential_expiry` is None or a Unix time, at any moment of an instance's life, and asks nobody.",
+    why="It becomes a metric that is read at every scrape. An exception there takes all metrics away, and the alert "
+    "that credentials end tomorrow with them.",
+    fix="Keep the time in memory when credentials are renewed.",
+    unwraps=False,
+)
+def expiry_is_known(case: Case) -> None:
+    provider = case.new()
+    moments = (
+        ("before open", lambda: None),
+        ("after open", lambda: provider.open(soon())),
+        ("after close", provider.close),
+    )
+    for name, pass_on in moments:
+        must_answer(name, pass_on)
+        with watching() as seen:
+            done = attempt(lambda: provider.credential_expiry)
+        if done.error is not None or seen:
+            raise Broken(f"credential_expiry {name} is answered from memory", "; ".join(seen) or str(done))
+        if done.answer is not None and (type(done.answer) not in (int, float) or done.answer < _YEAR_2001):
+            raise Broken(f"credential_expiry {name} is None or a Unix time", repr(done.answer)[:60])
 
 
 def _is_known(done: Attempt) -> bool:

@@ -29,6 +29,7 @@ _WHY = (
     "With the root logger at DEBUG, neither a key nor a secret of the sandbox is logged or printed.",
     why=_WHY,
     fix="Log nothing. If the SDK logs bodies or headers at DEBUG, give its loggers a higher level.",
+    unwraps=False,
 )
 def logs_are_clean(case: Case) -> None:
     forms = _forms(case, canary := os.urandom(32))
@@ -43,6 +44,7 @@ def logs_are_clean(case: Case) -> None:
     "No error shows a key, a blob or a secret of the sandbox: not in its text, nor in its arguments.",
     why=_WHY,
     fix="Say what was tried and what the remote answered; of an SDK's text take only what you know.",
+    unwraps=False,
 )
 def errors_are_clean(case: Case) -> None:
     canary = os.urandom(32)
@@ -61,6 +63,7 @@ def errors_are_clean(case: Case) -> None:
     why=_WHY,
     fix="Keep secrets in objects whose repr does not show them; a dataclass needs `field(repr=False)`.",
     needs="Sandbox.secrets",
+    unwraps=False,
 )
 def descriptions_are_clean(case: Case) -> None:
     if not case.sandbox.secrets():
@@ -78,6 +81,7 @@ def descriptions_are_clean(case: Case) -> None:
     why="An adapter runs in the control plane and sees every key; whoever replaces the package reads every Secret.",
     fix='Sign what you publish, and write into quality.yaml: `signed: "..."`, with the command that checks it.',
     needs="`signed` in the quality file",
+    unwraps=False,
 )
 def releases_are_signed(case: Case) -> None:
     if not case.quality.signed.strip():

@@ -29,6 +29,7 @@ MAX_VERSION = 64
     "None.",
     why="The version is part of the key_id that all nodes compare. A form that the host refuses stops the key's use.",
     fix="Return the KMS's own name of the version, the same on every node; None if the credentials may not look.",
+    unwraps=False,
 )
 def current_version_is_well_formed(case: Case) -> None:
     provider = case.opened()
@@ -51,6 +52,7 @@ def current_version_is_well_formed(case: Case) -> None:
     why="key_id is made of the versions that wraps name. If they disagree with what is current, the API server finds "
     "its own fresh objects stale, and rewrites them for ever.",
     fix="Take the version from the answer of the KMS.",
+    unwraps=False,
 )
 def wrap_names_its_version(case: Case) -> None:
     provider = case.opened()
@@ -85,6 +87,7 @@ def wrap_obeys(case: Case) -> None:
     why="A wrap that claims a version that did not make it is found by nobody until that version is destroyed.",
     fix="Never copy the version that was asked for into the answer.",
     needs="capabilities.has_versions",
+    unwraps=False,
 )
 def wrap_does_not_claim(case: Case) -> None:
     needs_capability(case, "has_versions")

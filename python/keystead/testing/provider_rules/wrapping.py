@@ -46,6 +46,7 @@ def round_trip(case: Case) -> None:
     "`wrap` returns `Wrapped`: a blob of bytes within `max_blob`, and a version of up to 64 printable characters.",
     why="The host refuses any other answer, and the API server then has no key to write under.",
     fix="Return `Wrapped(blob, version)`; declare the largest blob that occurs.",
+    unwraps=False,
 )
 def wrap_is_well_formed(case: Case) -> None:
     answer = wrapped(case.opened(), new_kek(), new_context())
@@ -62,6 +63,7 @@ def wrap_is_well_formed(case: Case) -> None:
     "The blob does not show the key: not as it is, nor in hexadecimal or base64.",
     why="The blob is stored in etcd beside each object, and whoever reads a backup would read every Secret.",
     fix="Return what the KMS made of the key, not what it was given.",
+    unwraps=False,
 )
 def blob_hides_the_key(case: Case) -> None:
     provider, kek = case.opened(), new_kek()
