@@ -13,6 +13,7 @@ _COMMANDS = {
     "config": "keystead.cli.config:config_group",
     "status": "keystead.cli.status:status",
     "rotate": "keystead.cli.rotate:rotate",
+    "kek": "keystead.cli.kek:kek",
     "self-test": "keystead.cli.self_test:self_test",
     "inspect": "keystead.cli.inspect:inspect",
     "inventory": "keystead.cli.inventory:inventory",

@@ -24,6 +24,8 @@ COMMANDS = [
     ["rotate"],
     ["rotate", "plan"],
     ["rotate", "verify"],
+    ["kek"],
+    ["kek", "mint"],
     ["self-test"],
     ["inspect"],
     ["inventory"],
