@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keystead._core import Record
+from keystead.host.report import KeyReport
 from keystead.host.target import Target
 from support.fakes import FakeProvider, Rig, members_of, target_of
 from support.messages import Ciphertext
@@ -43,3 +44,9 @@ def kek_id(ciphertext: Ciphertext) -> bytes:
 def errors_of(rig: Rig) -> dict[str, str]:
     """Why, for each key of which an error is reported."""
     return {key.name: key.error for key in rig.endpoint.report().keys if key.error is not None}
+
+
+def key_report(rig: Rig, name: str) -> KeyReport:
+    """What is reported of one key."""
+    (found,) = [key for key in rig.endpoint.report().keys if key.name == name]
+    return found

@@ -51,6 +51,8 @@ class FakeProvider(Provider[ProviderConfig]):
         self.versions = {"1": os.urandom(32)}
         self.current: object = "1"
         """What `current_version` answers."""
+        self.retired: set[str] = set()
+        """Versions that may neither wrap nor unwrap any more, while the others may."""
         self.calls: Counter[str] = Counter()
         self.at_once: Counter[str] = Counter()
         """The most calls of each operation that were under way together."""
@@ -76,6 +78,12 @@ class FakeProvider(Provider[ProviderConfig]):
         self.versions[version] = os.urandom(32)
         self.current = version
         return version
+
+    def rotate_from(self) -> str:
+        """Make a new version the current one, and return the name of the one before."""
+        before = str(self.current)
+        self.rotate()
+        return before
 
     def fail(self, error: BaseException | None) -> None:
         """Make every operation raise this, or none."""
@@ -117,6 +125,8 @@ class FakeProvider(Provider[ProviderConfig]):
         self.closed += 1
 
     def _key(self, version: str) -> bytes:
+        if version in self.retired:
+            raise errors.KeyDisabled(f"version {version} is disallowed by policy")
         try:
             return self.versions[version]
         except KeyError:
@@ -142,10 +152,13 @@ class FakeProvider(Provider[ProviderConfig]):
 
 
 class FakeClock:
-    """A clock that only a test turns. It starts at the real monotonic time, for deadlines are points on that one."""
+    """A clock that only a test turns. It starts at the real monotonic time, for deadlines are points on that one.
+
+    At a whole second of it, so that sums and differences of seconds are exact.
+    """
 
     def __init__(self, start: float | None = None) -> None:
-        self.now = time.monotonic() if start is None else start
+        self.now = float(int(time.monotonic())) if start is None else start
 
     def __call__(self) -> float:
         return self.now

@@ -14,6 +14,7 @@ from keystead import errors
 from keystead._core import KekStore, WriteState
 from keystead.host.clocks import Clocks
 from keystead.host.custody import JUST_STARTED, Custody
+from keystead.host.decide import online_versions
 from keystead.host.health import State, healthz, state_of
 from keystead.host.keyring import Keyring
 from keystead.host.ledger import Ledger
@@ -157,8 +158,9 @@ class Caretaker:
 
     def _soak(self) -> None:
         """Let keys grow old that only decrypt, and remember that for a process that is started to make one active."""
-        members, staged = self._target.members, self._ledger.staged()
-        self._watch.soak(members, staged, self._target.soak, self._clocks.monotonic())
+        members, staged, write = self._target.members, self._ledger.staged(), self._custody.write
+        in_use = online_versions(write.record) if write is not None else {}
+        self._watch.soak(members, in_use, staged, self._target.soak, self._clocks.monotonic())
         if members.refs() is not None:
             self._ledger.stage(self._watch.staged(members, staged))
 

@@ -112,16 +112,19 @@ class Custody:
         if self.wiped:
             return False
         current = self.current
-        offered = None
         try:
             wanted = self._wanted(target, current)
-            decision = self._decide(target, wanted, current)
-            if target.record_file is not None and not isinstance(decision, Refuse):
+        except errors.ProviderError as exc:
+            writes = self.write is not None and current is not None and key_id_epoch(current.key_id) != target.epoch
+            self._postpone(f"epoch {target.epoch} is asked for", str(exc), target, writes=writes)
+            return False
+        decision, offered = self._decide(target, wanted, current), None
+        if target.record_file is not None and not isinstance(decision, Refuse):
+            try:
                 offered = read_record_file(target.record_file)
                 decision = self._compare(target.record_file, offered, wanted, current, decision)
-        except errors.ProviderError as exc:
-            self.problem = self._with_ways_out(str(exc), target)
-            return False
+            except errors.ConfigError as exc:
+                decision = Refuse(str(exc), rule="recordFile")
         self._note(decision)
         if isinstance(decision, Mint):
             return self._replace(target, wanted, current, decision, offered)

@@ -71,7 +71,8 @@ class KeyHealth:
             up=up,
             since=now if self.since is None or up is not self.up else self.since,
             failures=0,
-            denials=0,
+            # One success does not take back a refusal: it may have come from a replica that has not heard of it.
+            denials=0 if up else self.denials,
             successes=successes,
             last_success=now,
             error=None if up else self.error,

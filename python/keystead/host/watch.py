@@ -7,13 +7,14 @@ endpoint's own.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import structlog
 
 from keystead._core import Record
+from keystead.host.decide import Ref
 from keystead.host.facts import Facts
 from keystead.host.guard import Guard
 from keystead.host.health import KeyHealth
@@ -66,20 +67,27 @@ class Watch:
             self._facts[guard.name] = replace(facts, ref=guard.ref or facts.ref, closed=error)
         return not closed
 
-    def soak(self, members: Members, staged: Mapping[tuple[str, str], bool], soak: float, now: float) -> None:
-        """Let the time run of keys that decrypt here. `staged` says of which an earlier process did, and to the end."""
+    def soak(
+        self, members: Members, in_use: Collection[Ref], staged: Mapping[Ref, bool], soak: float, now: float
+    ) -> None:
+        """Let the time run of keys that decrypt here.
+
+        `in_use` are those of the record, which need no soak, also not to come back after they have been retired.
+        `staged` says of which keys an earlier process let the time run, and whether to the end.
+        """
         for member in members.online:
             facts = self[member.guard]
             if facts.ref is None:
                 continue
-            before = staged.get((member.guard.scheme, facts.ref))
-            since = facts.staged_since
+            pair = (member.guard.scheme, facts.ref)
+            before, since = staged.get(pair), facts.staged_since
             if since is None and (not member.active or before is not None):
                 since = now
-            soaked = facts.soaked or before is True or (since is not None and now - since >= soak)
+            ended = since is not None and now - since >= soak
+            soaked = facts.soaked or ended or before is True or pair in in_use
             self._facts[member.guard.name] = replace(facts, staged_since=since, soaked=soaked)
 
-    def staged(self, members: Members, before: Mapping[tuple[str, str], bool]) -> dict[tuple[str, str], bool]:
+    def staged(self, members: Members, before: Mapping[Ref, bool]) -> dict[Ref, bool]:
         """Say which keys decrypt here without being in use, and whether for a whole soak, for the next process."""
         now = {}
         for member in members.online:

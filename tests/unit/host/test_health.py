@@ -166,6 +166,16 @@ def test_one_success_ends_the_length_of_an_outage_though_the_key_is_still_down()
     assert health.state(GRACE + 10, GRACE) is State.LOST
 
 
+def test_one_success_does_not_take_a_refusal_back() -> None:
+    health = health_of("a")
+    observe(health, "a", DENIED, DENIED, DENIED, None)
+    assert health.state(3.0) is State.DENIED
+    observe(health, "a", DENIED, None, start=4.0)
+    assert health.state(5.0) is State.DENIED
+    observe(health, "a", None, start=6.0)
+    assert health.state(6.0) is State.OK
+
+
 def test_wrong_bytes_put_a_key_down_at_once_and_two_successes_bring_it_back() -> None:
     health = health_of("a", "b")
     observe(health, "b", None, errors.Misbehaved("key b: unwrap returned another key"))

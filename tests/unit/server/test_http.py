@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import socket
 from collections.abc import Iterator, Mapping
@@ -127,6 +128,51 @@ def test_readyz_names_each_endpoint_key_and_refusal(site: Site, endpoints: dict[
         "[-]endpoint old state directory: the record in use is not on disk",
         "not ready",
     ]
+
+
+def test_readyz_says_what_is_overdue_or_unproven_without_being_red(site: Site, endpoints: dict[str, Reporting]) -> None:
+    endpoints["main"] = Reporting(overdue="epoch raised from 1 to 2: key b is down", activation_unproven=True)
+    assert site.get("/readyz") == (200, "ok\n")
+    assert site.get("/readyz?verbose")[1].splitlines() == [
+        "[+]endpoint main ok: ok",
+        "[-]endpoint main configuration: keys are active that this node never had as decrypt",
+        "[-]endpoint main local KEK: epoch raised from 1 to 2: key b is down",
+        "ready",
+    ]
+
+
+def test_metrics_show_what_is_known_of_each_key(site: Site, endpoints: dict[str, Reporting]) -> None:
+    lost = replace(LAB, name="far", up=False, proven_at=None, refused_versions=("1", "2"), soak_left=90.0)
+    safe = replace(LAB, name="safe", provider="age-x25519", role="recovery", proven_at=None)
+    endpoints["main"] = Reporting(state="degraded", overdue="x", activation_unproven=True, keys=(LAB, lost, safe))
+    endpoints["new"] = Reporting(state="init", key_id="", record=None, keys=())
+    lines = set(site.get("/metrics")[1].splitlines())
+    key_id_hash = "sha256:" + hashlib.sha256(GOOD.key_id.encode()).hexdigest()
+    assert {
+        'keystead_endpoint_state{endpoint="main",state="degraded"} 1.0',
+        'keystead_endpoint_state{endpoint="main",state="ok"} 0.0',
+        'keystead_endpoint_state{endpoint="new",state="init"} 1.0',
+        'keystead_activation_unproven{endpoint="main"} 1.0',
+        'keystead_kek_overdue{endpoint="main"} 1.0',
+        'keystead_kek_overdue{endpoint="new"} 0.0',
+        'keystead_local_kek_created_timestamp_seconds{endpoint="main"} 1.79e+09',
+        'keystead_local_kek_uses{endpoint="main"} 1.0',
+        'keystead_remote_up{endpoint="main",key="lab"} 1.0',
+        'keystead_remote_up{endpoint="main",key="far"} 0.0',
+        'keystead_key_last_verified_timestamp_seconds{endpoint="main",key="lab"} 1.79e+09',
+        'keystead_key_soak_left_seconds{endpoint="main",key="far"} 90.0',
+        'keystead_key_version_refused{endpoint="main",key="far"} 2.0',
+        'keystead_key_version_refused{endpoint="main",key="lab"} 0.0',
+        'keystead_key_info{endpoint="main",key="safe",'
+        f'key_id_hash="{key_id_hash}",provider="age-x25519",role="recovery",stage="active",version="1"}} 1.0',
+    } <= lines
+    assert sum(line.startswith("keystead_endpoint_state{") for line in lines) == 14, "seven states for each"
+    for absent in (
+        'keystead_remote_up{endpoint="main",key="safe"}',
+        'keystead_key_last_verified_timestamp_seconds{endpoint="main",key="far"}',
+        'keystead_local_kek_uses{endpoint="new"}',
+    ):
+        assert not [line for line in lines if line.startswith(absent)]
 
 
 def test_metrics_show_each_endpoint(site: Site) -> None:
