@@ -17,7 +17,10 @@ _COMMANDS = {
     "self-test": "keystead.cli.self_test:self_test",
     "inspect": "keystead.cli.inspect:inspect",
     "inventory": "keystead.cli.inventory:inventory",
+    "key": "keystead.cli.key:key",
     "recover": "keystead.cli.recover:recover",
+    "backup": "keystead.cli.backup:backup",
+    "generate": "keystead.cli.generate:generate",
     "version": "keystead.cli.version:version",
     "completion": "keystead.cli.completion:completion",
 }
