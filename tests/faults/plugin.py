@@ -7,13 +7,14 @@ import json
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from e2e.metrics import total
 from faults.remotes import Remote
 from providers.vault.bao import free_port
 from support.fakes import CLUSTER
@@ -94,6 +95,10 @@ class Running:
             text: str = answer.read().decode()
             return text
 
+    def waiting(self, endpoint: str) -> int:
+        """How many Decrypts wait for a remote now."""
+        return int(total(self.metrics(), "keystead_decrypts_waiting", endpoint=endpoint))
+
     def flights(self, endpoint: str) -> int:
         """How many unwraps for Decrypts have ended, however."""
         ended = [*self.process.events("kek.unwrapped"), *self.process.events("kek.unwrap_failed")]
@@ -105,6 +110,14 @@ class Running:
         while self.flights(endpoint) < count:
             assert time.monotonic() < ends, f"{self.flights(endpoint)} of {count} unwraps have ended"
             time.sleep(0.05)
+
+
+def until(condition: Callable[[], bool], seconds: float = 2.0) -> None:
+    """Wait for what is about to be so: no longer than a call with the default time limit waits."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.01)
 
 
 def results(exposition: str, name: str, **labels: str) -> Counter[str]:

@@ -35,29 +35,32 @@ class Vault(RemoteOnALine):
     name = "vault-transit"
     peer_version = "1"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, tls: tuple[Path, Path, Path] | None = None) -> None:
+        """Run a server; `tls` is its certificate, its key and the CA."""
         super().__init__()
         (directory / "bao").mkdir()
-        self.bao = self.stack.enter_context(serving(directory / "bao"))
+        self.bao = self.stack.enter_context(serving(directory / "bao", tls))
         self.bao.initialise()
         self.bao.unseal()
         self.bao.key(KEY)
         self.bao.write(f"transit/keys/{KEY}/rotate")
         self.bao.write(f"transit/keys/{KEY}/config", exportable=True, allow_plaintext_backup=True)
-        self.line = Line(self.bao.address.removeprefix("http://"))
+        scheme, _, host = self.bao.address.partition("://")
+        self.line = Line(host)
         self.stack.callback(self.line.close)
         self.token_file = directory / "vault-token"
         self.token_file.write_text(self.bao.make_token(KEY))
         own_token = directory / "vault-peer-token"
         own_token.write_text(self.bao.make_token(KEY))
-        self.key = self._entry(f"http://{self.line.address}", self.token_file)
+        self.key = self._entry(f"{scheme}://{self.line.address}", self.token_file)
         direct = self._entry(self.bao.address, own_token)
         self.peer = VaultTransitProvider(VaultTransitConfig.model_validate(direct))
         self.open()
 
     def _entry(self, address: str, token_file: Path) -> dict[str, Any]:
         auth = {"method": "token", "tokenFile": str(token_file)}
-        return {"name": self.name, "provider": self.name, "address": address, "transitKey": KEY, "auth": auth}
+        entry = {"name": self.name, "provider": self.name, "address": address, "transitKey": KEY, "auth": auth}
+        return entry if self.bao.ca_file is None else {**entry, "tls": {"caFile": str(self.bao.ca_file)}}
 
     def unwraps(self) -> int:
         return self.line.heard.count(f"POST /v1/{DECRYPT} ".encode())

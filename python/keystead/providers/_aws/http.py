@@ -22,6 +22,7 @@ from botocore.httpsession import get_cert_path
 
 from keystead.provider import ConfigError, Unavailable
 from keystead.providers._bounded import FAILURES, POOL_SIZE, POOLS, reason, time_out
+from keystead.providers._files import FromFile
 
 UNTRUSTED = "check caFile, and who answers there"
 NO_TLS = "check that the server speaks TLS"
@@ -59,22 +60,7 @@ class Transport:
     """Sends requests inside `until`. Safe to use from many threads. Follows no redirect, retries nothing."""
 
     def __init__(self, proxy: str | None = None, ca_file: Path | None = None) -> None:
-        trusted = str(ca_file) if ca_file is not None else get_cert_path(True)
-        try:
-            tls = ssl.create_default_context(cafile=trusted)
-        except (OSError, ssl.SSLError) as exc:
-            raise ConfigError(f"cannot take CAs from {trusted}: {exc.strerror}") from None
-        options: dict[str, Any] = {
-            "maxsize": POOL_SIZE,
-            "ssl_context": tls,
-            "socket_options": [*urllib3.connection.HTTPConnection.default_socket_options, _KEEP_ALIVE],
-        }
-        self._pools = (
-            urllib3.PoolManager(**options)
-            if proxy is None
-            else urllib3.ProxyManager(proxy, proxy_ssl_context=tls, **options)
-        )
-        self._pools.pool_classes_by_scheme = dict(POOLS)
+        self._pools = FromFile(ca_file, lambda: _pools(proxy, ca_file))
 
     def send(self, request: Any) -> AWSResponse:
         """Send a prepared request of botocore's. Raises `Unavailable` if no answer comes in time."""
@@ -89,7 +75,7 @@ class Transport:
         if seconds <= 0:
             raise Unavailable(f"{host}: no time left to ask")
         try:
-            answer = self._pools.urlopen(
+            answer = self._pools.get().urlopen(
                 method,
                 url,
                 body=body,
@@ -113,7 +99,27 @@ class Transport:
 
     def close(self) -> None:
         """Close all connections."""
-        self._pools.clear()
+        self._pools.get().clear()
+
+
+def _pools(proxy: str | None, ca_file: Path | None) -> urllib3.PoolManager:
+    trusted = str(ca_file) if ca_file is not None else get_cert_path(True)
+    try:
+        tls = ssl.create_default_context(cafile=trusted)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(f"cannot take CAs from {trusted}: {exc.strerror}") from None
+    options: dict[str, Any] = {
+        "maxsize": POOL_SIZE,
+        "ssl_context": tls,
+        "socket_options": [*urllib3.connection.HTTPConnection.default_socket_options, _KEEP_ALIVE],
+    }
+    pools = (
+        urllib3.PoolManager(**options)
+        if proxy is None
+        else urllib3.ProxyManager(proxy, proxy_ssl_context=tls, **options)
+    )
+    pools.pool_classes_by_scheme = dict(POOLS)
+    return pools
 
 
 def host_of(url: str) -> str:

@@ -23,6 +23,7 @@ from keystead.providers._aws.http import Transport, time_left, until
 from keystead.providers._aws.metadata import from_instance
 from keystead.providers._aws.regions import Regions
 from keystead.providers._aws.sessions import REGIONAL_STS, call, client_config, make_client, send_by
+from keystead.providers._files import stamp
 
 LOOK_AGAIN_SECONDS = 60.0
 """How often environment, files and instance are looked at again: botocore does not tell when they end."""
@@ -58,7 +59,7 @@ class _Chain:
         self._cache: dict[str, Any] = {}  # of roles that a profile assumes; botocore's, and it looks at their ends
 
     def stamp(self) -> object:
-        return _stamp(self._file)
+        return stamp(self._file)
 
     def fetch(self, deadline: float) -> Grant:
         try:
@@ -169,7 +170,7 @@ class _RoleSource(_StsSource):
         self._chain = chain
 
     def stamp(self) -> object:
-        return self._chain.stamp(), _stamp(self._role.externalIDFile)
+        return self._chain.stamp(), stamp(self._role.externalIDFile)
 
     def fetch(self, deadline: float) -> Grant:
         parameters = {"RoleArn": self._role.roleARN, "RoleSessionName": self._role.sessionName}
@@ -188,7 +189,7 @@ class _WebIdentitySource(_StsSource):
         self._role = role
 
     def stamp(self) -> object:
-        return _stamp(self._role.tokenFile)
+        return stamp(self._role.tokenFile)
 
     def fetch(self, deadline: float) -> Grant:
         token = _read(self._role.tokenFile)
@@ -219,16 +220,6 @@ def _rejected(error: ProviderError) -> ProviderError:
     """Whatever STS refuses is a matter of credentials, unless it only cannot answer now."""
     kind = type(error) if isinstance(error, Unavailable | Throttled) else Unauthenticated
     return kind(f"credentials: {error}")
-
-
-def _stamp(file: Path | None) -> object:
-    if file is None:
-        return None
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(file: Path) -> str:

@@ -15,6 +15,7 @@ from google.protobuf.json_format import Error as NotJson
 from google.protobuf.message import DecodeError
 
 from keystead.provider import Misbehaved, ProviderError, Unauthenticated, Unavailable
+from keystead.providers._files import FromFile
 from keystead.providers._gcp.answers import Damaged, refusal
 from keystead.providers._gcp.client import make_client
 from keystead.providers._gcp.config import GcpKmsConfig
@@ -40,12 +41,13 @@ class Service:
         self._endpoint = config.endpoint
         self._session = Session(config.caFile, config.proxy)
         self._tokens = Tokens(source(config.credentialsFile, self._session))
-        self._client = make_client(config, self._session)
+        # A channel that is replaced ends with the last call on it, when nothing refers to it any more.
+        self._clients = FromFile(config.caFile, lambda: make_client(config, self._session))
         self._closed = False
 
     def key(self, name: str, deadline: float) -> Any:
         """Return what the service tells about a key."""
-        return self._call("GetCryptoKey", self._client.get_crypto_key, {"name": name}, deadline)
+        return self._call("GetCryptoKey", self._clients.get().get_crypto_key, {"name": name}, deadline)
 
     def encrypt(self, name: str, plaintext: bytes, aad: bytes, deadline: float) -> Any:
         """Encrypt under a key or a version. Raises `Misbehaved` if a checksum is wrong twice."""
@@ -63,7 +65,7 @@ class Service:
             if answer.ciphertext_crc32c != crc32c(answer.ciphertext):
                 raise Damaged("with a ciphertext that does not match its checksum")
 
-        return self._checked("Encrypt", self._client.encrypt, request, deadline, check, (plaintext, aad))
+        return self._checked("Encrypt", self._clients.get().encrypt, request, deadline, check, (plaintext, aad))
 
     def decrypt(self, name: str, ciphertext: bytes, aad: bytes, deadline: float) -> Any:
         """Decrypt with the version of the key that the ciphertext names. Raises as `encrypt` does."""
@@ -80,7 +82,7 @@ class Service:
             if answer.plaintext_crc32c != crc32c(answer.plaintext):
                 raise Damaged("with a plaintext that does not match its checksum")
 
-        return self._checked("Decrypt", self._client.decrypt, request, deadline, check, (ciphertext, aad))
+        return self._checked("Decrypt", self._clients.get().decrypt, request, deadline, check, (ciphertext, aad))
 
     @property
     def tokens(self) -> Tokens:
@@ -90,7 +92,7 @@ class Service:
     def close(self) -> None:
         """Close all connections; calls that wait end with `Unavailable`."""
         self._closed = True
-        self._client.transport.close()  # type: ignore[no-untyped-call]
+        self._clients.get().transport.close()  # type: ignore[no-untyped-call]
         self._session.close()
 
     def _checked(
