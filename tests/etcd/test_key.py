@@ -165,7 +165,10 @@ def test_what_was_not_asked_is_not_assumed(save: Save, one_server: EtcdServer, t
         (tmp_path / "bad.json").write_text(text)
         code, answer = check(one_server, *froms(good, tmp_path / "bad.json"), key=full)
         assert code == 3, text
-        assert any("bad.json: is no" in one for one in answer["doubts"])
+        assert any("bad.json: " in one for one in answer["doubts"])
+    code, answer = check(one_server, *froms(good), "--from", "http://127.0.0.1:9853/metrics", key=full)
+    assert code == 3
+    assert any("metrics do not tell refs" in one for one in answer["doubts"])
 
 
 def test_only_keys_that_stay_on_every_node_and_work_count_as_another_way(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keystead.cli.stores import etcd_options, open_etcd, open_snapshot, prefix_option, reading
-from keystead.cli.table import show
+from keystead.cli.tables import show
 from keystead.cli.terminal import printable
 
 if TYPE_CHECKING:

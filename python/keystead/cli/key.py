@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keystead.cli.stores import COULD_NOT_FIND_OUT, etcd_options, open_etcd, open_snapshot, prefix_option, reading
-from keystead.cli.table import show
+from keystead.cli.tables import show
 from keystead.cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ from_option = click.option(
     "--from",
     "sources",
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="What keystead status -o json printed on a node; give one of each node.",
+    metavar="FILE|SOCKET",
+    help="What keystead status -o json printed on a node, or its admin socket; give one of each node.",
 )
 output_option = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the answer."
@@ -46,7 +46,7 @@ def key() -> None:
 @from_option
 @output_option
 def list_keys(
-    *, snapshot: Path | None, etcd: str | None, prefix: str, sources: tuple[Path, ...], output: str, **tls: Path | None
+    *, snapshot: Path | None, etcd: str | None, prefix: str, sources: tuple[str, ...], output: str, **tls: Path | None
 ) -> None:
     """List the remote keys of a store, and of nodes, with how much depends on each. Needs no key."""
     from keystead.operate.key_list import listed
@@ -122,7 +122,7 @@ def retire_check(
     etcd: str | None,
     snapshots: tuple[Path, ...],
     prefix: str,
-    sources: tuple[Path, ...],
+    sources: tuple[str, ...],
     keep: tuple[str, ...],
     output: str,
     **tls: Path | None,
@@ -172,9 +172,10 @@ def _surveys(where: list[Any], prefix: str) -> list[tuple[str, bool, Survey]]:
         return [(store.name, isinstance(store, EtcdStore), survey(store, prefix, progress)) for store in where]
 
 
-def _nodes(sources: tuple[Path, ...]) -> tuple[list[NodeKeys], list[str]]:
+def _nodes(sources: tuple[str, ...]) -> tuple[list[NodeKeys], list[str]]:
     """Read the nodes' files, and say why the others could not be."""
-    from keystead.operate.node_files import CannotTell, load
+    from keystead.operate.admin import CannotTell
+    from keystead.operate.node_files import load
 
     nodes, unread = [], []
     for source in sources:

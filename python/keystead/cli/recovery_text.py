@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keystead.cli.table import show
+from keystead.cli.tables import show
 from keystead.cli.terminal import printable
 
 if TYPE_CHECKING:

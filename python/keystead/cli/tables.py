@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import click
+
 from keystead.cli.terminal import printable
 
 GAP = "  "
@@ -14,6 +16,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = [[*head], *([printable(cell) or "-" for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return [GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+
+
+def show(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table of anything that has a text."""
+    for line in table(head, [[str(cell) for cell in row] for row in rows]):
+        click.echo(line)
 
 
 def span(seconds: float) -> str:

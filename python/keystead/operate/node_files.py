@@ -1,28 +1,28 @@
-"""What nodes said of their keys, from files that `keystead status -o json` was saved to."""
+"""What nodes say of their keys: by what `keystead status -o json` printed, or over an admin socket."""
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
+from keystead.operate import admin
+from keystead.operate.admin import CannotTell
 from keystead.operate.remote_keys import NodeKeys, node_keys
 
-API_VERSION = "status.keystead.dev/v1alpha1"
 
-
-class CannotTell(Exception):
-    """A file is no status of a node; the message says why."""
-
-
-def load(path: Path, now: float | None = None) -> NodeKeys:
-    """Read one node. Raises `CannotTell`."""
+def load(source: str, now: float | None = None) -> NodeKeys:
+    """Read one node from a file or from `unix:///path` of its admin socket. Raises `CannotTell`."""
+    if source.startswith(("http://", "https://")):
+        raise CannotTell(f"{source}: metrics do not tell refs; save what keystead status -o json prints")
+    if source.startswith("unix://"):
+        status = admin.ask(Path(source.removeprefix("unix://")))
+    else:
+        try:
+            text = Path(source).read_text(errors="replace")
+        except OSError as exc:
+            raise CannotTell(f"{source}: {exc.strerror}") from exc
+        status = admin.document(text, source)
     try:
-        status = json.loads(path.read_bytes())
-        if (status["apiVersion"], status["kind"]) != (API_VERSION, "Status"):
-            raise CannotTell(f"{path}: is no status of {API_VERSION}")
         return node_keys(status, time.time() if now is None else now)
-    except OSError as exc:
-        raise CannotTell(f"{path}: {exc.strerror}") from exc
-    except (KeyError, TypeError, ValueError, RecursionError) as exc:
-        raise CannotTell(f"{path}: is not what keystead status -o json prints: {type(exc).__name__} {exc}") from exc
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise CannotTell(f"{source}: a status without {exc}: written by another release?") from exc
