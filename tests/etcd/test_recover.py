@@ -88,7 +88,13 @@ def test_keys_come_from_a_file_in_any_form(save: Save, lab: LocalKek, tmp_path: 
     snapshot = save(objects(lab))
     entry = f"{{name: lab, provider: local, keyFile: {tmp_path}/lab.key}}"
     file = tmp_path / "keys.yaml"
-    file.write_text({"entry": entry, "list": f"- {entry}", "configuration": f"kind: any\nkeys:\n- {entry}"}[form])
+    spare = "{name: spare, provider: age-x25519, recipient: age1spare}"  # nobody here has its private half
+    forms = {
+        "entry": entry,
+        "list": f"- {spare}\n- {entry}",
+        "configuration": f"kind: any\nkeys:\n- {entry}\n- {spare}",
+    }
+    file.write_text(forms[form])
     assert run("rehearse", "--snapshot", snapshot, "--keys", file).exit_code == 0
 
 
@@ -159,6 +165,7 @@ def test_what_is_given_wrongly_is_refused_before_anything_is_read(lab: LocalKek,
         (["--provider", "local", "--set", "name"], "write FIELD=VALUE"),
         (["--provider", "locl"], "did you mean 'local'"),
         (["--keys", str(tmp_path / "absent")], "cannot be read"),
+        (["--provider", "age-x25519", "--set", "recipient=age1spare"], "has the public half of its key only"),
     ]:
         result = run("rehearse", "--snapshot", tmp_path / "none", *arguments)
         assert result.exit_code == 2, arguments

@@ -88,19 +88,32 @@ class KeysAtHand:
 
 
 def key_of(provider: str, fields: Mapping[str, str]) -> ProviderConfig:
-    """Build one key from a provider's name and its fields. Raises `ConfigInvalid`."""
+    """Build one key from a provider's name and its fields. Raises `ConfigInvalid`, `KeyRefused`."""
+    if _only_wraps({"provider": provider}):
+        raise KeyRefused(f"{provider} has the public half of its key only: see recover blobs, and give --kek-file")
     return _validated({"provider": provider, **fields})
 
 
 def keys_in(path: Path) -> list[ProviderConfig]:
-    """Read a file with one entry of `keys:`, a list of them, or a whole configuration. Raises `ConfigInvalid`."""
+    """Read a file with one entry of `keys:`, a list of them, or a whole configuration. Raises `ConfigInvalid`.
+
+    Keys that only wrap are left out: their private half is not here.
+    """
     tree: Any = read_document(read_file(path), str(path)).tree
     if isinstance(tree, dict) and "keys" in tree:
         tree = tree["keys"]
     entries = tree if isinstance(tree, list) else [tree]
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigInvalid([Problem("is not an entry of keys, a list of them, or a configuration", source=str(path))])
-    return [_validated(entry) for entry in entries]
+    return [_validated(entry) for entry in entries if not _only_wraps(entry)]
+
+
+def _only_wraps(entry: Mapping[str, Any]) -> bool:
+    """Whether a provider has a public key only. One that is not installed is left to the validation, which says so."""
+    try:
+        return not provider_class(str(entry.get("provider"))).capabilities.authenticated_wrap
+    except errors.ConfigError:
+        return False
 
 
 def _validated(entry: Mapping[str, Any]) -> ProviderConfig:
