@@ -32,3 +32,13 @@ def test_calls_are_not_logged_below_that_verbosity(directory: Path) -> None:
     with capture_logs() as lines, served(directory) as plugin:
         plugin.client.seal(TEXT_SEED)
     assert not [line for line in lines if line["event"] == "rpc"]
+
+
+def test_a_flood_of_equal_failures_is_one_line_and_at_the_higher_verbosity_all_of_them(directory: Path) -> None:
+    for log_calls, expected in ((False, 1), (True, 20)):
+        with capture_logs() as lines, served(directory, log_calls=log_calls) as plugin:
+            for _ in range(20):
+                plugin.client.refusal("/v2.KeyManagementService/Encrypt", b"")
+        failures = [line for line in lines if line["event"] == "rpc"]
+        assert len(failures) == expected
+        assert (failures[0]["endpoint"], failures[0]["code"]) == ("main", "INVALID_ARGUMENT")

@@ -170,6 +170,27 @@ def test_a_socket_that_cannot_be_placed_ends_with_1_and_says_why(directory: Path
     assert files.socket.read_text() == "precious"
 
 
+def test_the_address_of_a_trial_is_printed_when_it_can_be_called(directory: Path) -> None:
+    popen = subprocess.Popen(
+        [str(KEYSTEAD), "serve", "--dev"],
+        env=clean_environment() | {"KEYSTEAD_DEV_DIR": str(directory)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert popen.stdout is not None
+        printed = popen.stdout.readline()
+        assert printed.startswith(f"serving unix://{directory}/kms.sock  (throw-away local key")
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(str(directory / "kms.sock"))
+        popen.terminate()
+        assert popen.wait(15) == 0
+    finally:
+        popen.kill()
+        popen.communicate()
+
+
 def test_a_remote_that_is_away_does_not_end_the_process(directory: Path) -> None:
     files = Files(directory)
     files.key_file.unlink()

@@ -37,27 +37,43 @@ def config_group() -> None:
     envvar="KEYSTEAD_CONFIG",
     help=f"Configuration file.  [default: KEYSTEAD_CONFIG_INLINE, or else {DEFAULT_CONFIG}]",
 )
+@click.option(
+    "--encryption-config",
+    "encryption",
+    type=click.Path(path_type=Path),
+    help="kube-apiserver's EncryptionConfiguration, to be checked against the file.",
+)
 @click.option("--strict", is_flag=True, help="Exit 1 if there are warnings.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the answer.")
-def lint(*, path: Path | None, strict: bool, output: str) -> None:
+def lint(*, path: Path | None, encryption: Path | None, strict: bool, output: str) -> None:
     """Report every problem of a configuration with its line, and what deserves a second look.
 
     Opens no key and no socket. Exit codes: 0 valid, 1 warnings with --strict, 2 invalid.
     """
-    from keystead.config import ConfigInvalid, lint_text, read_file
+    from keystead.config import ConfigInvalid, Configuration, lint_text, load_text, read_file
+    from keystead.config.encryption import judge
 
     inline = os.environ.get("KEYSTEAD_CONFIG_INLINE")
     problems: list[Problem] = []
     warnings: list[Problem] = []
     name = str(path or DEFAULT_CONFIG)
+    configuration: Configuration | None = None
     try:
         if path is None and inline is not None:
-            name = "KEYSTEAD_CONFIG_INLINE"
-            warnings = lint_text(inline, name)
+            name, text = "KEYSTEAD_CONFIG_INLINE", inline
         else:
-            warnings = lint_text(read_file(path or DEFAULT_CONFIG), name)
+            text = read_file(path or DEFAULT_CONFIG)
+        warnings = lint_text(text, name)
+        configuration = load_text(text, name)
     except ConfigInvalid as exc:
         problems = exc.problems
+    if encryption is not None:
+        try:
+            judged = judge(read_file(encryption), str(encryption), configuration)
+            problems, warnings = problems + judged.problems, warnings + judged.warnings
+        except ConfigInvalid as exc:
+            problems = problems + exc.problems
+        name = f"{name} and {encryption}"
     _show_findings(name, problems, warnings, output)
     sys.exit(INVALID if problems else WARNED if warnings and strict else 0)
 

@@ -114,6 +114,7 @@ class Application:
                 number = self._signals.get(timeout=TICK)
             except queue.Empty:
                 self._web.retry()
+                self._front.flush()
                 continue
             if number != signal.SIGHUP:
                 return

@@ -17,8 +17,9 @@ import structlog
 from keystead.config import EndpointConfig
 from keystead.host.endpoint import Endpoint
 from keystead.server import sockets
-from keystead.server.listener import Listener
+from keystead.server.listener import Listener, log_failure
 from keystead.server.metrics import Metrics
+from keystead.server.repeats import Repeats
 from keystead.server.services import methods
 
 DRAIN = 5.0
@@ -62,6 +63,7 @@ class Front:
 
     def __init__(self, metrics: Metrics, *, take_over: bool = False) -> None:
         self._metrics = metrics
+        self._failures = Repeats(log_failure)
         self._take_over = take_over
         self._open: dict[str, _Open] = {}
         self._leaving: list[Callable[[], object]] = []
@@ -104,6 +106,10 @@ class Front:
             self._open[address] = served
         self._leaving = [one.close() for one in before.values()]
 
+    def flush(self) -> None:
+        """Tell in the log how often calls have failed in a way that was told before. To be called now and then."""
+        self._failures.flush()
+
     def drain(self) -> None:
         """Wait until the calls on closed sockets have ended, for 5 s at most."""
         for wait in self._leaving:
@@ -116,7 +122,7 @@ class Front:
         self.drain()
 
     def _bind(self, config: EndpointConfig) -> _Open:
-        listener = Listener(config.name, self._metrics)
+        listener = Listener(config.name, self._metrics, self._failures)
         placed = None
         try:
             if config.socket.abstract is not None:

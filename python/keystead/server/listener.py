@@ -19,6 +19,7 @@ from keystead._core import request_uid
 from keystead.host.keyring import WAITING_LIMIT
 from keystead.server.codes import code_of, text_of
 from keystead.server.metrics import Metrics
+from keystead.server.repeats import Fields, Repeats
 from keystead.server.services import STATUS, V2, Method
 
 HOT_THREADS = 64
@@ -45,8 +46,9 @@ class _Router(grpc.GenericRpcHandler):
 class Listener:
     """A server of one socket. `bind` it, let it `serve` a table of methods, `start` it, and in the end `stop` it."""
 
-    def __init__(self, name: str, metrics: Metrics) -> None:
+    def __init__(self, name: str, metrics: Metrics, failures: Repeats | None = None) -> None:
         self._metrics = metrics
+        self._failures = failures or Repeats(log_failure)
         self._router = _Router()
         self._status_pool = ThreadPoolExecutor(_STATUS_THREADS, thread_name_prefix=f"status-{name}")
         self._server = grpc.server(
@@ -62,7 +64,7 @@ class Listener:
 
     def serve(self, endpoint: str, table: Mapping[str, Method], *, log_calls: bool) -> None:
         """Answer these methods from the next call on. Connections and calls under way are not disturbed."""
-        handlers = {path: _handler(endpoint, path, method, self._metrics, log_calls) for path, method in table.items()}
+        handlers = {path: self._handler(endpoint, path, method, log_calls=log_calls) for path, method in table.items()}
         if STATUS in handlers:
             handlers[STATUS].unary_unary.experimental_thread_pool = self._status_pool  # type: ignore[union-attr]
         self._router.handlers = handlers
@@ -75,37 +77,46 @@ class Listener:
         """Refuse new calls, and end those under way after `grace` seconds; call the answer to wait for that."""
         return self._server.stop(grace).wait
 
+    def _handler(
+        self, endpoint: str, path: str, method: Method, *, log_calls: bool
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
+        service, name = path[1:].split("/")
+        metrics, failures = self._metrics, self._failures
+        succeeded = metrics.call(endpoint, service, name)
+        clock = time.perf_counter
 
-def _handler(
-    endpoint: str, path: str, method: Method, metrics: Metrics, log_calls: bool
-) -> grpc.RpcMethodHandler[bytes, bytes]:
-    service, name = path[1:].split("/")
-    succeeded = metrics.call(endpoint, service, name)
-    clock = time.perf_counter
-
-    def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-        started = clock()
-        try:
-            response = method(request, context.time_remaining)
-        except errors.KeysteadError as exc:
-            code, text = code_of(exc), text_of(exc)
-        except BaseException as exc:  # noqa: BLE001  whatever happens, the API server gets a code it understands
-            # BaseException, for that is what a panic in the Rust core is, and gRPC would never answer such a call.
-            # The text of an unforeseen exception may hold anything: the log gets its type and place, the caller less.
-            log.error("rpc.crashed", method=name, error_class=type(exc).__name__, at=_place(exc))
-            code, text = grpc.StatusCode.INTERNAL, "internal error; the plugin's log has more"
-        else:
-            succeeded(clock() - started)
+        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+            started = clock()
+            try:
+                response = method(request, context.time_remaining)
+            except errors.KeysteadError as exc:
+                code, text = code_of(exc), text_of(exc)
+            except BaseException as exc:  # noqa: BLE001  whatever happens, the API server gets a code it understands
+                # BaseException, for that is what a panic in the Rust core is, and gRPC would never answer such a call.
+                # The text of an unforeseen exception may hold anything: the log gets its type and place, no more.
+                log.error("rpc.crashed", method=name, error_class=type(exc).__name__, at=_place(exc))
+                code, text = grpc.StatusCode.INTERNAL, "internal error; the plugin's log has more"
+            else:
+                succeeded(clock() - started)
+                if log_calls:
+                    log.debug(
+                        "rpc", method=name, uid=_uid(service, request), code="OK", seconds=round(clock() - started, 6)
+                    )
+                return response
+            metrics.failed_call(endpoint, service, name, code.name, clock() - started)
+            fields = {"endpoint": endpoint, "method": name, "uid": _uid(service, request), "code": code.name}
             if log_calls:
-                log.debug(
-                    "rpc", method=name, uid=_uid(service, request), code="OK", seconds=round(clock() - started, 6)
-                )
-            return response
-        metrics.failed_call(endpoint, service, name, code.name, clock() - started)
-        log.warning("rpc", method=name, uid=_uid(service, request), code=code.name, error=text)
-        _abort(context, code, text)
+                log_failure({**fields, "error": text})
+            else:
+                failures.say((endpoint, name, code, text), {**fields, "error": text})
+            _abort(context, code, text)
 
-    return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def log_failure(fields: Fields) -> None:
+    """Write the line of a failed call."""
+    log.warning("rpc", **fields)
 
 
 def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:

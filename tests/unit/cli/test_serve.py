@@ -85,6 +85,30 @@ def test_the_environment_makes_the_same_configuration(loaded: list[Configuration
     assert config.observability.http.address == "127.0.0.1:9998"
 
 
+@pytest.mark.parametrize(
+    ("variable", "path"),
+    [
+        ("keyFile='/etc/my keys/lab.key'", "/etc/my keys/lab.key"),
+        ('"keyFile=/etc/my keys/lab.key" name=k', "/etc/my keys/lab.key"),
+        (r"keyFile=/etc/my\ keys/lab.key", "/etc/my keys/lab.key"),
+    ],
+)
+def test_a_path_in_the_variable_may_have_spaces_as_in_a_shell(
+    loaded: list[Configuration], variable: str, path: str
+) -> None:
+    environment = {"KEYSTEAD_SOCKET": "unix:///@k", "KEYSTEAD_PROVIDER": "local", "KEYSTEAD_KEY": variable}
+    outcome = CliRunner().invoke(main, ["serve"], env=environment)
+    assert outcome.exit_code == 0, outcome.output
+    assert str(loaded[0].keys[0].model_dump()["keyFile"]) == path
+
+
+def test_a_quote_that_is_left_open_is_a_usage_error(loaded: list[Configuration]) -> None:
+    environment = {"KEYSTEAD_SOCKET": "unix:///@k", "KEYSTEAD_PROVIDER": "local", "KEYSTEAD_KEY": "keyFile='/etc"}
+    outcome = CliRunner().invoke(main, ["serve"], env=environment)
+    assert outcome.exit_code == 2
+    assert "KEYSTEAD_KEY: No closing quotation" in outcome.output
+
+
 def test_without_a_file_there_is_no_http_unless_asked_for(loaded: list[Configuration]) -> None:
     assert CliRunner().invoke(main, ["serve", *FILELESS]).exit_code == 0
     assert loaded[0].observability.http.address == ""

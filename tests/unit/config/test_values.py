@@ -9,7 +9,9 @@ import pytest
 
 from keystead.config.values import (
     MAX_ADDRESS,
+    MAX_DIRECTORY,
     Socket,
+    parse_admin,
     parse_duration,
     parse_group,
     parse_loopback,
@@ -114,6 +116,23 @@ def test_a_socket_address_fits_the_kernel() -> None:
     assert Socket.parse("unix:///@" + "x" * 106).abstract == "x" * 106
     with pytest.raises(ValueError, match="is 108 bytes long"):
         Socket.parse("unix:///@" + "x" * 107)
+
+
+def test_a_socket_needs_room_in_its_directory_for_the_name_it_is_bound_under_first() -> None:
+    deepest = "/run/" + "x" * (MAX_DIRECTORY - 5)
+    assert Socket.parse(f"unix://{deepest}/s").path == Path(deepest) / "s"
+    with pytest.raises(ValueError, match="is in a directory of 98 bytes; a socket needs one of 97 at most"):
+        Socket.parse(f"unix://{deepest}x/s")
+
+
+def test_the_admin_socket_is_a_path_or_nothing() -> None:
+    assert parse_admin("") is None
+    socket = parse_admin("unix:///run/keystead/admin.sock")
+    assert socket is not None
+    assert socket.path == Path("/run/keystead/admin.sock")
+    for wrong in ("unix:///@name", "/run/keystead/admin.sock", "unix://run/admin.sock", 7, None):
+        with pytest.raises(ValueError, match=r"should|kube-apiserver|is a path"):
+            parse_admin(wrong)
 
 
 def test_modes_are_octal_text() -> None:
