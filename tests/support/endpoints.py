@@ -6,11 +6,12 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from keystead._core import Record
+from keystead._core import ROLE_ONLINE, Kek, KekStore, Record, Wrap
 from keystead.host.report import KeyReport
 from keystead.host.target import Target
-from support.fakes import FakeProvider, Rig, members_of, target_of
-from support.messages import Ciphertext
+from keystead.provider import WrapContext
+from support.fakes import CLUSTER, SCHEME, FakeProvider, Rig, members_of, target_of
+from support.messages import Ciphertext, encrypt
 
 DAY = 24 * 3600.0
 
@@ -50,3 +51,13 @@ def key_report(rig: Rig, name: str) -> KeyReport:
     """What is reported of one key."""
     (found,) = [key for key in rig.endpoint.report().keys if key.name == name]
     return found
+
+
+def sealed_under_its_own_kek(key: FakeProvider) -> Ciphertext:
+    """What a process wrote that made a KEK for this one seed."""
+    kek = Kek.generate()
+    blob, version = key.wrap(kek.reveal(), WrapContext(kek.kek_id, CLUSTER), "1", 0.0)
+    record = kek.encode_record(1, CLUSTER, [Wrap(SCHEME, str(key.ref), version, ROLE_ONLINE, blob)])
+    store = KekStore([CLUSTER], 1)
+    store.admit_fresh(record, kek)
+    return encrypt(store.write_state(record, record.key_id(1)))

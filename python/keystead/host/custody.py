@@ -68,7 +68,7 @@ class Custody:
         """Whether the KEKs were wiped, for every active key refuses."""
         self._decision: Decision | None = None
         self._since = 0.0
-        self._attempts = 0
+        self._pause = RETRY_FIRST
         self._retry_at = -float("inf")
 
     @property
@@ -86,7 +86,7 @@ class Custody:
 
     def retarget(self, target: Target) -> None:
         """Take up a new configuration."""
-        self._attempts, self._retry_at = 0, -float("inf")
+        self._pause, self._retry_at = RETRY_FIRST, -float("inf")
         self._accept_clusters(target)
 
     def load(self, target: Target) -> None:
@@ -229,10 +229,10 @@ class Custody:
                 write = self._minted(target, wanted, current)
         except (errors.KeysteadError, KeyError) as exc:
             self._postpone(decision.reason, str(exc), target, writes=writes)
-            self._retry_at = now + min(RETRY_FIRST * 2**self._attempts, RETRY_LAST)
-            self._attempts += 1
+            self._retry_at = now + self._pause
+            self._pause = min(2 * self._pause, RETRY_LAST)
             return False
-        self._attempts, self._retry_at, self.overdue = 0, now, None
+        self._pause, self._retry_at, self.overdue = RETRY_FIRST, now, None
         if not self._ledger.keep(StateFile(write.key_id, write.record)):
             return False
         if current is None or key_id_epoch(current.key_id) != target.epoch:
