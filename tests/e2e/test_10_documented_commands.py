@@ -24,7 +24,7 @@ from . import pages
 from .binaries import Binaries
 from .cluster import ApiServer, Credentials, Etcd, write_encryption_configuration
 from .conftest import DIRECTORY, Count
-from .kube import content_of
+from .kube import content_of, secret
 from .pages import Command, Commands, File, Step
 from .plugin import Plugin, command, configuration, endpoint, local_key
 from .processes import free_port, until
@@ -37,6 +37,12 @@ CONFIGURATION = "/etc/keystead/config.yaml"
 ENCRYPTION = "/etc/kubernetes/encryption.yaml"
 MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml"
 OPERATOR = Path(__file__).parent / "operator"
+PKI = "/etc/kubernetes/pki"
+ETCD_FLAGS = (
+    f"--etcd https://127.0.0.1:2379 --cacert {PKI}/etcd/ca.crt --cert {PKI}/apiserver-etcd-client.crt "
+    f"--key {PKI}/apiserver-etcd-client.key"
+)
+"""How the pages reach etcd."""
 WITHIN = 200
 """Seconds for one block: the pages say that each loop ends within two minutes."""
 FOLLOWED = {
@@ -47,8 +53,13 @@ FOLLOWED = {
     "health-endpoints.md": ("Steps",),
     "late-or-absent-plugin.md": ("Steps",),
     "leave.md": ("To another plugin", "Back to plaintext"),
+    "verify.md": ("Steps",),
+    "retire.md": ("Steps",),
+    "back-up.md": ("Steps",),
+    "restore.md": ("One object",),
     "containers.md": (),  # needs a container engine
     "outage.md": (),
+    "fleet.md": (),
 }
 """The sections with commands of each page."""
 
@@ -69,6 +80,9 @@ class Node:
     def here(self, text: str) -> str:
         """Put this node's places in the place of those that the pages name."""
         places = {
+            ETCD_FLAGS: f"--etcd {self.etcd.url}",
+            "/var/backups": self.directory / "backups",
+            "/dev/shm": self.directory / "shm",
             "/etc/keystead/keys": self.keys,
             "/etc/keystead": self.directory / "keystead",
             "/etc/kubernetes": self.directory,
@@ -252,7 +266,7 @@ def lab(binaries: Binaries, directory: Path, request: pytest.FixtureRequest) -> 
 
     nodes = [Node(root / name, root / "keys", binaries, etcd, make) for name in ("a", "b")]
     for node in nodes:
-        for part in ("keystead", "run", "bin", "manifests"):
+        for part in ("keystead", "run", "bin", "manifests", "backups", "shm"):
             (node.directory / part).mkdir(parents=True, mode=0o700)
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, root / "etcd")
@@ -338,6 +352,42 @@ def test_leave_back_to_plaintext(lab: Lab, count: Count) -> None:
     lab.prepare("leave.md")
     lab.follow("leave.md", "Back to plaintext")
     lab.is_all_under(b"k8s\0", count)
+
+
+def test_verify(lab: Lab, count: Count) -> None:
+    lab.prepare("verify.md")
+    lab.follow("verify.md", "Steps")
+    lab.is_all_under(b"k8s:enc:kms:v2:keystead:", count)
+
+
+def test_retire(lab: Lab, count: Count) -> None:
+    (lab.directory / "keys/b.key").touch(mode=0o600)
+    (lab.directory / "keys/b.key").write_bytes(secrets.token_bytes(32))
+    lab.prepare("retire.md")
+    for node in lab.nodes:
+        node.write(next(file for file in _files("retire.md") if file.path == "/etc/keystead/etcd"))
+    lab.follow("retire.md", "Steps")
+    (lab.directory / "keys/a.key").unlink()
+    lab.is_all_under(b"k8s:enc:kms:v2:keystead:", count)
+
+
+def test_back_up(lab: Lab, count: Count) -> None:
+    lab.prepare("back-up.md")
+    lab.follow("back-up.md", "Steps")
+    lab.is_all_under(b"k8s:enc:kms:v2:keystead:", count)
+
+
+def test_restore_one_object(lab: Lab, count: Count) -> None:
+    lab.prepare("restore.md")
+    node = lab.nodes[0]
+    path = f"{COLLECTION}/api-password"
+    lab.stored.contents[path] = {"password": "yes"}
+    node.apiserver.kube.create(COLLECTION, secret("api-password", lab.stored.contents[path]))
+    node.run(Commands((Command("etcdctl snapshot save /var/backups/etcd.db", ""),)))
+    node.apiserver.kube.call("DELETE", path)
+    lab.follow("restore.md", "One object")
+    lab.is_all_under(b"k8s:enc:kms:v2:keystead:", count)
+    assert not (node.directory / "shm/recovery").exists()
 
 
 def _files(page: str, section: str = "") -> list[File]:
