@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from support.serving import Client
 
 from .conftest import BUILD_LIMIT, RUN_LIMIT, Hostile, running
 
@@ -43,6 +46,7 @@ def test_no_client_gets_a_wrong_answer_from_keystead_or_disturbs_another(hostile
 
     command = [sys.executable, "-m", "keystead", "serve", "--dev"]
     with running(command, path, {"KEYSTEAD_DEV_DIR": str(directory)}) as plugin:
+        _until_ok(path)
         outcome = hostile.attack(f"unix://{path}")
         assert plugin.poll() is None
 
@@ -69,3 +73,11 @@ def test_each_flaw_is_caught_by_the_checks_that_are_there_for_it(flaw: str, host
         outcome = hostile.attack(f"unix://{path}", *SECOND_VERSION, "-only", ",".join(CAUGHT_BY[flaw]))
     assert outcome.code == 1, outcome.text
     assert outcome.failed == list(CAUGHT_BY[flaw]), outcome.text
+
+
+def _until_ok(path: Path) -> None:
+    """Wait until the plugin has its local KEK: the socket listens before that, and the client wants one Status."""
+    client, ends = Client(f"unix:{path}"), time.monotonic() + 30
+    while client.status().healthz != "ok":
+        assert time.monotonic() < ends, client.status()
+        time.sleep(0.02)

@@ -166,11 +166,18 @@ def unwraps(provider: Provider[Any], made: Wrapped, kek: bytes, context: WrapCon
         raise Broken(f"{what} returns the key that was wrapped", f"another answer ({_brief(answer)})")
 
 
-def recovers(provider: Provider[Any], made: Wrapped, kek: bytes, context: WrapContext, what: str) -> None:
-    """Unwrap, again and again while it is Unavailable, for as long as a remote that is back may go unnoticed."""
+def recovers(
+    provider: Provider[Any],
+    made: Wrapped,
+    kek: bytes,
+    context: WrapContext,
+    what: str,
+    passes: type[errors.ProviderError] = errors.Unavailable,
+) -> None:
+    """Unwrap, again and again while an error `passes`, for as long as a remote that is back may go unnoticed."""
     deadline = soon(BACK)
     done = attempt(lambda: provider.unwrap(made.blob, context, made.version, soon(BACK)))
-    while isinstance(done.error, errors.Unavailable) and time.monotonic() < deadline:
+    while isinstance(done.error, passes) and time.monotonic() < deadline:
         time.sleep(0.05)
         done = attempt(lambda: provider.unwrap(made.blob, context, made.version, soon(BACK)))
     if done.error is not None:
