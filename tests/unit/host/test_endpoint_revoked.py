@@ -112,10 +112,12 @@ def test_a_key_that_still_unwraps_for_decrypts_is_not_refused(start: Start, key:
         ciphertexts.append(encrypt(rig.endpoint))
     again = start(target(key, zeroize=True, epoch=11))
     key.raises["wrap"] = errors.PermissionDenied("403")
+    key.calls.clear()
     for cold in ciphertexts[:10]:
-        again.pass_time(5.0)
+        again.pass_time(60.0)
         assert decrypt(again.endpoint, cold) == SEED
-    assert again.healthz == "ok"
+        assert (again.healthz, again.endpoint.report().keys[0].up) == ("ok", True)
+    assert key.calls["wrap"] == 10, "each probe was refused"
 
 
 def test_a_process_that_starts_without_permission_holds_nothing_to_wipe_and_heals(
