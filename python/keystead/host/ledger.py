@@ -120,12 +120,13 @@ class Ledger:
         """Remember that for the next process."""
         if staged == self.staged():
             return
-        self._staged = staged
         if self._state_dir is not None:
             try:
                 self._state_dir.write_staged(staged)
             except OSError as exc:
                 self._complain("state.persist_failed", exc)
+                return
+        self._staged = staged
 
     def _read(self) -> StateFile | None:
         if self._state_dir is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -229,6 +231,23 @@ def test_a_damaged_note_of_stages_costs_a_soak_and_nothing_else(
     rig.pass_time(SOAK)
     rig.tend(target(key, new, epoch=3, soak=SOAK))
     assert refs_in_use(rig) == ["fake/k", "fake/new"]
+
+
+def test_a_note_of_stages_that_could_not_be_written_is_written_later(
+    start: Start, key: FakeProvider, new: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(_descriptor: int, _content: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    rig = start(target(key, soak=SOAK))
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", write)
+        rig.tend(target(key, old=(new,), soak=SOAK))
+        rig.pass_time(SOAK)
+    assert not (tmp_path / "main/staged").exists()
+    rig.pass_time(60.0)
+    again = start(target(key, new, epoch=2, soak=SOAK))
+    assert refs_in_use(again) == ["fake/k", "fake/new"]
 
 
 # Nothing to go by.
