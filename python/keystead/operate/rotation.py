@@ -14,6 +14,7 @@ from keystead.registry import provider_class
 from keystead.suggest import did_you_mean
 
 MAX_MEMBERS = 8
+SECONDS_PER_MINUTE = 60
 EVERY_NODE = "on every node"
 ONCE = "once"
 RECOVERY = "recovery"
@@ -106,7 +107,8 @@ def _stage(
     change = (f"keys:\n{entries}" if entries else "") + _yaml(endpoint.name, endpoint.epoch, members) if new else ""
     waits = [f"until {STATUS} says that all nodes agree, and that {_and(add)} may become active"]
     if endpoint.soak > 0:
-        soak = f"{endpoint.soak / 60:g} min, its soak; the plugin waits for that too"
+        length = f"{endpoint.soak / 60:.0f} min" if endpoint.soak >= SECONDS_PER_MINUTE else f"{endpoint.soak:g} s"
+        soak = f"{length}, its soak; the plugin waits for that too"
         waits.append(f"until each node has had {_and(add)} for {soak}")
     return Step(
         f"Let {_and(add)} decrypt" + ("" if new else ", which the configuration has already"),
@@ -145,11 +147,11 @@ def _rewrite() -> Step:
     return Step(
         "Rewrite what is stored",
         ONCE,
-        run=("kubectl get secrets -A -o json | kubectl replace -f -",),
+        run=("kubectl get secrets -A -o json | kubectl replace -f -    # or: keystead generate migration",),
         wait=(
             "until it has succeeded for every resource of the EncryptionConfiguration. What has the current key_id "
             "is left alone: a second run costs nothing, and one under an unchanged key_id merges no seeds",
-            "until no object in etcd has an older key_id: keystead inventory, or kms-count of docs/operate/migrate.md",
+            "until keystead inventory --etcd URL shows no object under an older key_id",
         ),
     )
 
@@ -158,10 +160,10 @@ def _prove_unused(drop: Sequence[str]) -> Step:
     return Step(
         f"Prove that nothing needs {_and(drop)} any more",
         ONCE,
-        run=tuple(f"keystead key retire-check {key} --snapshot FILE ..." for key in drop),
+        run=tuple(f"keystead key retire-check {key} --etcd URL --snapshot BACKUP ... --from NODE1 ..." for key in drop),
         wait=(
-            "until neither etcd nor a backup that you may restore has an object under it. If in doubt stop here: a key "
-            "that only decrypts costs nothing",
+            "until it ends with 0, with every backup that you may restore. If in doubt stop here: a key that only "
+            "decrypts costs nothing",
         ),
     )
 
