@@ -133,7 +133,7 @@ def _of_key(where: str, keys: Mapping[str, Key | None]) -> Iterator[Difference]:
     for node, key in present.items():
         if key.role == "online" and not key.proven:
             why = key.error or "it has not wrapped and unwrapped a value with it yet"
-            todo = "mend it" if key.error is not None else "wait a minute and look again"
+            todo = "mend it" if key.error is not None else "wait a minute and look again; or it may not wrap"
             todo += "; let no node have it active before" if key.stage == "decrypt" else ""
             danger = bool(writing) and key.stage != "active"
             yield Difference(where, f"not proven on {node}: {why}", todo, danger=danger)
