@@ -58,7 +58,9 @@ def provider_class(name: str, found: Iterable[EntryPoint] | None = None) -> type
     if not offers:
         known = sorted({entry.name for entry in available})
         listing = f"installed: {', '.join(known)}" if known else "no provider is installed"
-        raise ConfigError(f"no provider {name!r} is installed{did_you_mean(name, known)}; {listing}")
+        close = did_you_mean(name, known)
+        advice = "" if close else f"; install the package that offers it, perhaps keystead-{name}"
+        raise ConfigError(f"no provider {name!r} is installed{close}; {listing}{advice}")
     if len(offers) > 1:
         who = " and ".join(sorted(f"{one.distribution} {one.version}" for one in map(_describe, offers.values())))
         raise ConfigError(f"provider {name!r} is offered by {who}; uninstall all but one")

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.metadata import EntryPoint
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NamedTuple
 
 import click
 import pytest
@@ -22,7 +17,6 @@ from keystead.cli import main
 from keystead.config import load_text
 from keystead.config.outline import outline
 from keystead.config.schema import schema
-from keystead.provider import WrapContext
 from keystead.providers.local import LocalProvider
 from keystead.server.codes import code_of
 from keystead.server.metrics import Metrics
@@ -239,66 +233,3 @@ def test_the_sizes_of_the_format_page_follow_from_its_layouts() -> None:
         assert (size, v1, v2) == (record, 4 + 40 + 2 + record + 109, 109 + 39 + 16 + record), key
         checked += 1
     assert checked == len(refs)
-
-
-class AcmeAnswer(NamedTuple):
-    ok: bool
-    status: int = 200
-    reason: str = ""
-    body: dict[str, object] = {}  # never changed
-
-
-class AcmeClient:
-    """The SDK that the example of docs/vendors.md imports: it "encrypts" by reversing."""
-
-    def __init__(self, address: str, *, token: str, retries: int) -> None:
-        assert (address, token, retries) == ("https://localhost:8200", "secret", 0)
-
-    def call(self, operation: str, *, key: str, timeout: float, **given: Any) -> AcmeAnswer:
-        assert key == "k1"
-        assert 0 < timeout <= 10
-        match operation:
-            case "describe":
-                return AcmeAnswer(ok=True, body={"version": 3})
-            case "encrypt":
-                blob = (given["aad"] + given["plaintext"])[::-1]
-                return AcmeAnswer(ok=True, body={"ciphertext": blob, "version": given["version"] or 3})
-        aad, plaintext = given["ciphertext"][::-1][:-32], given["ciphertext"][::-1][-32:]
-        if aad != given["aad"]:
-            return AcmeAnswer(ok=False, status=400, reason="bad ciphertext")
-        return AcmeAnswer(ok=True, body={"plaintext": plaintext})
-
-
-def test_the_provider_of_the_vendors_page_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    ((_, text),) = blocks("python")
-    module, sdk = ModuleType("keystead_acme"), ModuleType("acme_sdk")
-    monkeypatch.setitem(sys.modules, "keystead_acme", module)
-    monkeypatch.setitem(sys.modules, "acme_sdk", sdk)
-    vars(sdk)["Client"] = AcmeClient
-    exec(compile(text, "docs/vendors.md", "exec", dont_inherit=True), vars(module))  # the page's own code
-    entry = EntryPoint("acme-kms", "keystead_acme:AcmeProvider", registry.GROUP)
-    provider_class = registry.provider_class("acme-kms", [entry])
-    (tmp_path / "token").write_text("secret\n")
-    provider = provider_class(
-        provider_class.config_type.model_validate(
-            {
-                "name": "a",
-                "provider": "acme-kms",
-                "address": "https://localhost:8200",
-                "key": "k1",
-                "tokenFile": str(tmp_path / "token"),
-            }
-        )
-    )
-    deadline, kek, context = time.monotonic() + 10, bytes(range(32)), WrapContext(bytes(32), "lab")
-    assert provider.open(deadline) == "k1"
-    version = provider.current_version(deadline)
-    wrapped = provider.wrap(kek, context, version, deadline)
-    assert (version, wrapped.version) == ("3", "3")
-    assert provider.unwrap(wrapped.blob, context, wrapped.version, deadline) == kek
-    with pytest.raises(errors.InvalidCiphertext, match="400 bad ciphertext"):
-        provider.unwrap(wrapped.blob, WrapContext(bytes(32), "other"), wrapped.version, deadline)
-    with pytest.raises(errors.Unavailable, match="no time left"):
-        provider.current_version(time.monotonic() - 1)
-    provider.close()
-    provider.close()

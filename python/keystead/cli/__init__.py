@@ -21,6 +21,8 @@ _COMMANDS = {
     "recover": "keystead.cli.recover:recover",
     "backup": "keystead.cli.backup:backup",
     "generate": "keystead.cli.generate:generate",
+    "conformance": "keystead.cli.conformance:conformance",
+    "provider": "keystead.cli.provider:provider_group",
     "version": "keystead.cli.version:version",
     "completion": "keystead.cli.completion:completion",
 }

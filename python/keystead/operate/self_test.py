@@ -128,6 +128,11 @@ def grpc_address(endpoint: str) -> str:
     return f"unix-abstract:{path[2:]}" if path.startswith("/@") else f"unix:{path}"
 
 
+def is_annotation_name(name: str) -> bool:
+    """Whether kube-apiserver takes this name of an annotation."""
+    return len(name) <= 253 and _DOMAIN.fullmatch(name) is not None
+
+
 def _serialize(message: Message) -> bytes:
     encoded: bytes = message.SerializeToString()
     return encoded
@@ -148,7 +153,7 @@ def _encrypt_problems(sealed: v2.EncryptResponse, status_key_id: str) -> Iterato
     if sealed.key_id != status_key_id:
         yield f"key_id {sealed.key_id!r} differs from that of Status"
     for name in sealed.annotations:
-        if len(name) > 253 or not _DOMAIN.fullmatch(name):
+        if not is_annotation_name(name):
             yield f"annotation {name!r} is not a domain name"
     size = sum(len(key.encode()) + len(value) for key, value in sealed.annotations.items())
     if size > MAX_ANNOTATIONS:

@@ -139,9 +139,13 @@ def gather(runs: dict[str, Run], node: str, properties: Sequence[tuple[str, Any]
 
 
 def table(book: RuleBook[Any]) -> str:
-    """Return the rules as the documentation's page shows them: a table, and a section for each."""
-    lines = ["| id | tier | rule |", "|---|---|---|"]
+    """Return the page of the documentation about the rules: a table, and a section for each."""
+    lines = [f"# {book.title}", "", *textwrap.wrap(book.intro, 120), "", "| id | tier | rule |", "|---|---|---|"]
     lines += [f"| [{rule.id}](#{rule.anchor}) | {rule.tier.label} | {rule.title} |" for rule in book.rules]
+    lines += [
+        "",
+        f"There are {len(book.rules)}. This page is written from the code: `python -m keystead.testing.books`.",
+    ]
     for rule in book.rules:
         lines += ["", f"### {rule.id}", ""]
         parts = [rule.title, f"*{rule.tier.label}.*"]

@@ -113,6 +113,8 @@ class RuleBook(Generic[CaseT]):
     prefix: str
     page: str
     """The page of the documentation that explains them."""
+    title: str = ""
+    intro: str = ""
     rules: list[Rule[CaseT]] = field(default_factory=list)
 
     def rule(

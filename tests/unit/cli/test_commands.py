@@ -40,6 +40,13 @@ COMMANDS = [
     ["backup", "manifest"],
     ["generate"],
     ["generate", "migration"],
+    ["conformance"],
+    ["provider"],
+    ["provider", "list"],
+    ["provider", "info"],
+    ["provider", "new"],
+    ["provider", "update"],
+    ["provider", "rules"],
     ["version"],
     ["completion"],
 ]

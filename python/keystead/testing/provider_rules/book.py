@@ -34,4 +34,10 @@ class ProviderBook(RuleBook[Case]):
         return guarded
 
 
-BOOK: Final = ProviderBook("KS-R", "docs/vendors/rules.md")
+BOOK: Final = ProviderBook(
+    "KS-R",
+    "docs/vendors/rules.md",
+    "Rules for providers",
+    "What `keystead.testing.ProviderSuite` tries. [Testing](testing.md) says how to run it, and what the tiers mean. "
+    "A single rule: `pytest -k KS-R030`.",
+)
