@@ -144,7 +144,8 @@ class FakeProvider(Provider[ProviderConfig]):
             if operation in self.blocked:
                 self.blocked[operation].wait(60)
             if operation in self.raises:
-                raise self.raises[operation]
+                # Without the frames of the time before, which an exception that is raised again would keep.
+                raise self.raises[operation].with_traceback(None)
             yield
         finally:
             with self._lock:

@@ -19,6 +19,7 @@ from keystead import errors
 from keystead._core import ROLE_ONLINE, Kek, Record, Wrap
 from keystead.host.guard import Guard
 from keystead.host.mint import prove, wrap, wrap_only
+from keystead.host.verdict import bare
 from keystead.provider import WrapContext
 
 _REFUSALS = (errors.InvalidCiphertext, errors.KeyDisabled, errors.KeyNotFound, errors.PermissionDenied)
@@ -105,12 +106,12 @@ def probe(guard: Guard, asked: Asked, deadline: float) -> Outcome:
         try:
             made = wrap_only(guard, kek, context, found.version, deadline, ROLE_ONLINE)
         except errors.PermissionDenied as exc:
-            return replace(found, error=exc, may_wrap=False)
+            return replace(found, error=bare(exc), may_wrap=False)
         prove(guard, kek, context, made, deadline)
         fresh = Canary(made, kek.kek_id, asked.cluster)
         found = _try_record(guard, asked, fresh, found, deadline)
     except (errors.ProviderError, errors.Unsafe) as exc:
-        return replace(found, error=exc)
+        return replace(found, error=bare(exc))
     return replace(found, heard=[canary for canary in asked.lost if _is_heard(canary, guard, deadline)])
 
 
@@ -121,7 +122,7 @@ def _try_record(guard: Guard, asked: Asked, fresh: Canary, found: Outcome, deadl
     tried = asked.canary or own
     reason = tried.refusal(guard, deadline)
     if reason is not None:
-        return replace(found, refused=tried, reason=reason)
+        return replace(found, refused=tried, reason=bare(reason))
     if asked.canary is not None:
         return found
     canary = fresh if fresh.version == own.version else _under(guard, own.version, asked.cluster, deadline)

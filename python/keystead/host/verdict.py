@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from keystead import errors
+
+E = TypeVar("E", bound=errors.KeysteadError)
 
 # The first of these that occurs is the answer when no failure may pass by itself: what an operator can mend comes
 # before what nobody can.
@@ -22,6 +25,14 @@ def is_transient(error: errors.KeysteadError) -> bool:
     if isinstance(error, errors.ProviderError):
         return error.transient
     return isinstance(error, errors.TimedOut | errors.Overloaded | errors.NotReady)
+
+
+def bare(error: E) -> E:
+    """Return an error to keep: without its traceback, whose frames would keep what they hold in memory.
+
+    An error that is kept from probe to probe would hold the one before it, and so on for as long as a key fails.
+    """
+    return type(error)(*error.args)
 
 
 def combine(failures: Sequence[errors.KeysteadError]) -> errors.KeysteadError:

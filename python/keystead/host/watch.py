@@ -21,6 +21,7 @@ from keystead.host.health import KeyHealth
 from keystead.host.members import Member, Members
 from keystead.host.probe import Outcome, probe
 from keystead.host.stages import PROOF_LIFE
+from keystead.host.verdict import bare
 
 PROBE_SOON = 5.0
 """Seconds between probes of a key while it fails."""
@@ -64,7 +65,7 @@ class Watch:
                 log.warning("key.not_open", endpoint=self._endpoint, key=guard.name, error=str(error))
             elif error is None and facts.closed is not None:
                 log.info("key.opened", endpoint=self._endpoint, key=guard.name)
-            self._facts[guard.name] = replace(facts, ref=guard.ref or facts.ref, closed=error)
+            self._facts[guard.name] = replace(facts, ref=guard.ref or facts.ref, closed=bare(error) if error else None)
         return not closed
 
     def soak(

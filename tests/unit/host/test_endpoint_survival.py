@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import gc
 import itertools
 import os
 import shutil
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,26 @@ def test_a_remote_that_flaps_every_second_changes_neither_key_id_nor_healthz(sta
     assert rig.observer.all("minted") == ["main"]
 
 
+@pytest.mark.parametrize("operation", ["open", "current_version", "wrap", "unwrap"])
+def test_an_outage_keeps_no_memory_for_each_probe_that_fails(operation: str, start: Start, key: FakeProvider) -> None:
+    """An error that is kept with its traceback keeps the frames, and these the error of the probe before."""
+    other = FakeProvider("b")
+    rig = start(target(key, old=(other,)), tend=operation != "open")
+    for failing in (key, other):
+        failing.raises[operation] = errors.Unavailable("away")
+
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(one, types.TracebackType) for one in gc.get_objects())
+
+    for _ in range(10):
+        rig.pass_time(5.0)
+    before = kept()
+    for _ in range(100):
+        rig.pass_time(5.0)
+    assert kept() - before < 100
+
+
 @pytest.mark.parametrize("what", ["no record", "a self-test failed"])
 def test_an_outage_of_hours_without_a_usable_kek_ends_as_soon_as_the_remote_is_back(
     what: str, start: Start, key: FakeProvider
@@ -179,7 +201,7 @@ def test_an_outage_of_hours_without_a_usable_kek_ends_as_soon_as_the_remote_is_b
     if what != "no record":
         rig.endpoint._caretaker.distrust()
     key.raises["wrap"] = errors.Unavailable("away")
-    for _ in range(3000):
+    for _ in range(1100):
         assert rig.pass_time(5.0) is False
     key.raises.clear()
     rig.pass_time(5.0)
