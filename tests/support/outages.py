@@ -27,7 +27,7 @@ from unittest import mock
 import structlog
 
 from keystead import errors
-from keystead.host import guard as guard_module
+from keystead.host import caller as caller_module
 from keystead.host.caretaker import RETRY_INTERVAL
 from support.endpoints import sealed_under_its_own_kek, target
 from support.fakes import FakeProvider, Rig, rig_of
@@ -203,7 +203,7 @@ def _reads(lab: Lab, ciphertext: Ciphertext) -> bool:
 
 @contextmanager
 def _no_second_attempts() -> Iterator[None]:
-    with mock.patch.object(guard_module, "RETRY_NEEDS", math.inf):
+    with mock.patch.object(caller_module, "RETRY_NEEDS", math.inf):
         yield
 
 

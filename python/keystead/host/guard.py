@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import random
 import threading
 import time
 from collections.abc import Callable
@@ -24,8 +23,8 @@ from keystead import errors
 from keystead._core import ROLE_ONLINE, Record, Wrap
 from keystead.host import background
 from keystead.host.answers import Answers
+from keystead.host.caller import Caller
 from keystead.host.lane import Lane, LaneClosedError
-from keystead.host.limits import Bucket
 from keystead.host.observer import Observer
 from keystead.provider import Provider, ProviderConfig, WrapContext, Wrapped
 
@@ -35,12 +34,6 @@ _GRACE = 0.1
 CLOSING_SECONDS = 1.0
 """Seconds that a provider has to close."""
 
-RETRY_NEEDS = 0.8
-"""Seconds that must be left of a deadline for a second attempt to be worth its load on the remote."""
-RETRY_PAUSE = (0.05, 0.15)
-"""Seconds before it, at random, so that the nodes of a cluster do not come back in step."""
-STUCK_LIMIT = 32
-"""Threads of one key that may be given up and not have come back; from then on the key makes no more calls."""
 HUNG_LIMIT = 3
 """Calls given up without a single return between, after which the provider is built and opened anew."""
 
@@ -71,8 +64,6 @@ class Guard:
         """`make` builds the provider, and builds it again if the one in use hangs for good."""
         self.name = key.name
         self.scheme = key.provider
-        self.failing = False
-        """Whether the last call failed in a way that may pass: then other members are asked before this one."""
         self.pinned = key.version
         """The version that the configuration asks for."""
         self.unwrapped = 0
@@ -81,21 +72,26 @@ class Guard:
         self._instance = _Instance(make())
         self.notice = self._instance.provider.notice
         self._answers = Answers(key.name)
-        self._limits = key.limits
-        self._observer = observer
+        self._caller = Caller(key, self._answers, observer)
+        self._checks: dict[str, Callable[[Any], Any]] = {
+            "unwrap": self._answers.kek,
+            "open": lambda ref: self._answers.ref(ref, self._ref),
+        }
         self._ref: str | None = None
         self._opening = threading.Lock()
-        self._counting = threading.Lock()
-        self._bucket = Bucket(key.limits.rate, key.limits.concurrency, time.monotonic())
-        self._stuck = 0
         self._closed = False
         self._credential_expiry: float | None = None
         self._not_renewed: errors.ProviderError | None = None
         # Unwraps have threads apart from the rest, so that a flood of them cannot delay minting and probing, and
         # opening has one that no call which waits for it can take.
-        self._unwraps = Lane(f"unwrap-{key.name}", key.limits.concurrency, self._count_stuck)
-        self._housekeeping = Lane(f"key-{key.name}", _HOUSEKEEPING_CALLS, self._count_stuck)
-        self._opens = Lane(f"open-{key.name}", 1, self._count_stuck)
+        self._unwraps = Lane(f"unwrap-{key.name}", key.limits.concurrency, self._caller.count_stuck)
+        self._housekeeping = Lane(f"key-{key.name}", _HOUSEKEEPING_CALLS, self._caller.count_stuck)
+        self._opens = Lane(f"open-{key.name}", 1, self._caller.count_stuck)
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last call failed in a way that may pass: then other members are asked before this one."""
+        return self._caller.failing
 
     @property
     def ref(self) -> str | None:
@@ -178,6 +174,7 @@ class Guard:
             closing = self._close_provider(instance)
             for lane in (self._opens, self._unwraps, self._housekeeping):
                 lane.close()
+        self._caller.close()
         with contextlib.suppress(TimeoutError, errors.Unavailable):
             closing.result(timeout=CLOSING_SECONDS)
 
@@ -238,22 +235,19 @@ class Guard:
                 "key.hangs",
                 key=self.name,
                 operation=operation,
-                stuck=self._stuck,
+                stuck=self._caller.stuck,
                 msg="a call has not ended although its time is over; its thread is left to itself",
             )
         )
         return self._no_answer(operation)
 
-    def _count_stuck(self, change: int) -> None:
-        with self._counting:
-            self._stuck += change
-        if self._observer is not None:
-            self._observer.stuck(self.name, self._stuck)
-
     def _build_anew(self) -> None:
         """Put a new object in the place of one that hangs, whose locks and connections nobody may ever free."""
         lost = self._instance
-        self._instance = _Instance(self._make())
+        try:
+            self._instance = _Instance(self._make())
+        except Exception as exc:  # noqa: BLE001  a vendor may raise anything
+            raise self._answers.failure("building anew", exc) from None
         log.warning("key.built_anew", key=self.name, msg="the provider hangs, and is built and opened again")
         with contextlib.suppress(errors.Unavailable):
             self._close_provider(lost)
@@ -271,84 +265,19 @@ class Guard:
     # Calls.
 
     def _call(self, instance: _Instance, operation: str, deadline: float, *args: object, in_line: bool = False) -> Any:
-        """Call a method of the provider, and once more if that may help. `in_line` calls wait for the rate limit."""
-        if time.monotonic() >= deadline:
-            raise errors.Unavailable(
-                f"key {self.name}: {operation}: too many calls before this one; limits.concurrency is "
-                f"{self._limits.concurrency}"
-            )
-        if self._stuck >= STUCK_LIMIT:
-            raise errors.Unavailable(
-                f"key {self.name}: {operation}: not called, for {self._stuck} calls before it have not ended although "
-                "their time is over; if none does, restart the plugin, and report it to the provider's author"
-            )
-        self._wait_for_turn(operation, deadline, in_line=in_line)
-        try:
-            return self._observed(instance, operation, deadline, *args)
-        except errors.ProviderError as exc:
-            if not exc.transient or deadline - time.monotonic() < RETRY_NEEDS:
-                raise
-            failure = exc
-        # No library for retries: those at hand log the arguments of what they repeat, which are keys here.
-        time.sleep(random.uniform(*RETRY_PAUSE))  # noqa: S311  jitter is no secret
-        try:
-            self._wait_for_turn(operation, deadline, in_line=in_line)
-        except errors.Throttled:
-            raise failure from None
-        return self._observed(instance, operation, deadline, *args)
-
-    def _wait_for_turn(self, operation: str, deadline: float, *, in_line: bool) -> None:
-        """Keep to the rate. Opening, minting and probing go first, so that no flood of Decrypts can starve them."""
-        now = time.monotonic()
-        with self._counting:
-            if not in_line:
-                self._bucket.take(now)
-                return
-            wait = self._bucket.reserve(now, deadline)
-        if wait is None:
-            raise errors.Throttled(
-                f"key {self.name}: {operation}: not sent, for limits.rate of {self._limits.rate} calls per second is "
-                "used up for as long as this call has time"
-            )
-        time.sleep(wait)
-
-    def _observed(self, instance: _Instance, operation: str, deadline: float, *args: object) -> Any:
-        started = time.monotonic()
-        failure: errors.ProviderError | None = None
-        try:
-            return self._attempt(instance, operation, deadline, *args)
-        except errors.ProviderError as exc:
-            failure = exc
-            raise
-        finally:
-            instance.hung = 0
-            self._credential_expiry = self._expiry_of(instance.provider)
-            self.failing = failure is not None and failure.transient
-            if self._observer is not None:
-                self._observer.called(self.name, self.scheme, operation, time.monotonic() - started, failure)
-
-    def _expiry_of(self, provider: Provider[Any]) -> float | None:
-        try:
-            expiry: object = provider.credential_expiry
-        except Exception:  # noqa: BLE001  a vendor may raise anything, and this is for information only
-            return None
-        return float(expiry) if isinstance(expiry, int | float) and math.isfinite(expiry) else None
-
-    def _attempt(self, instance: _Instance, operation: str, deadline: float, *args: object) -> Any:
+        """Call a method of the provider, in a thread of a lane."""
         method: Callable[..., Any] = getattr(instance.provider, operation)
-        failure: errors.ProviderError | None = None
-        try:
-            answer = method(*args, deadline)
-        except BaseException as exc:  # noqa: BLE001  the thread is ours, and a Rust panic is no Exception
-            failure = self._answers.failure(operation, exc)
-        if failure is not None:
-            # Here, where the provider's exception is not its context: a traceback would show that one's text.
-            raise failure
-        if operation == "unwrap":
-            return self._answers.kek(answer)
-        if operation == "open":
-            return self._take_up(instance, self._answers.ref(answer, self._ref))
-        return answer
+
+        def once() -> Any:
+            try:
+                return method(*args, deadline)
+            finally:
+                instance.hung = 0
+                self._credential_expiry = _expiry_of(instance.provider)
+
+        check = self._checks.get(operation, _taken)
+        answer = self._caller.call(operation, once, check, deadline, in_line=in_line)
+        return self._take_up(instance, answer) if operation == "open" else answer
 
     def _take_up(self, instance: _Instance, ref: str) -> str:
         """Use what has just opened, be it late, unless another one is in its place by now."""
@@ -358,3 +287,15 @@ class Guard:
                 return ref
         self._close_now(instance)
         raise self._no_answer("open")
+
+
+def _taken(answer: Any) -> Any:
+    return answer
+
+
+def _expiry_of(provider: Provider[Any]) -> float | None:
+    try:
+        expiry: object = provider.credential_expiry
+    except Exception:  # noqa: BLE001  a vendor may raise anything, and this is for information only
+        return None
+    return float(expiry) if isinstance(expiry, int | float) and math.isfinite(expiry) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from keystead.host import guard as guard_module
+from keystead.host import caller as caller_module
 from keystead.host.target import Target
 from support.endpoints import Lines, Start
 from support.fakes import FakeProvider, Rig, rig_of
@@ -34,7 +34,7 @@ def logged() -> Iterator[Lines]:
 @pytest.fixture
 def once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a guard try nothing twice, so that an outage of an hour takes no minutes."""
-    monkeypatch.setattr(guard_module, "RETRY_NEEDS", math.inf)
+    monkeypatch.setattr(caller_module, "RETRY_NEEDS", math.inf)
 
 
 @pytest.fixture

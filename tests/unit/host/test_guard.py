@@ -16,7 +16,8 @@ from keystead import errors
 from keystead._core import ROLE_ONLINE, ROLE_RECOVERY, Kek, Record, Wrap
 from keystead.host import guard as guard_module
 from keystead.host import lane as lane_module
-from keystead.host.guard import CLOSING_SECONDS, HUNG_LIMIT, RETRY_NEEDS, RETRY_PAUSE, STUCK_LIMIT, Guard
+from keystead.host.caller import RETRY_NEEDS, RETRY_PAUSE, STUCK_LIMIT
+from keystead.host.guard import CLOSING_SECONDS, HUNG_LIMIT, Guard
 from keystead.host.limits import Bucket
 from keystead.provider import Provider, WrapContext, Wrapped
 from support.endpoints import Lines, events
@@ -133,7 +134,7 @@ def limited(provider: FakeProvider) -> tuple[Guard, Record]:
     """An open key and a record of it, once its bucket is full again."""
     guard = opened(provider)
     record = record_of(wrapped_by(guard))
-    guard._bucket = Bucket(provider.config.limits.rate, provider.config.limits.concurrency, time.monotonic())
+    guard._caller._bucket = Bucket(provider.config.limits.rate, provider.config.limits.concurrency, time.monotonic())
     provider.calls.clear()
     return guard, record
 
@@ -340,6 +341,34 @@ def test_a_new_provider_that_opens_as_another_key_is_not_used(gate: threading.Ev
     with pytest.raises(errors.Misbehaved, match=r"another ref than before: fake/other, and not fake/k$"):
         guard.open(soon())
     assert guard.ref == "fake/k"
+
+
+@pytest.mark.usefixtures("soon_given_up")
+def test_a_provider_that_cannot_be_built_again_is_said_to_misbehave(gate: threading.Event) -> None:
+    hung = FakeProvider("k")
+    hung.blocked["open"] = gate
+    factory = Factory(hung)
+    with pytest.raises(errors.Unavailable):
+        factory.guard.open(soon(0.02))
+    until(lambda: factory.stuck == 1)
+    with pytest.raises(errors.Misbehaved, match=r"^key k: building anew raised IndexError, which the adapter should"):
+        factory.guard.open(soon())
+
+
+@pytest.mark.usefixtures("soon_given_up")
+def test_a_closed_key_counts_no_stuck_calls_any_more_for_another_may_have_its_name(gate: threading.Event) -> None:
+    hung = FakeProvider("k")
+    factory = Factory(hung)
+    factory.guard.open(soon())
+    hung.blocked["current_version"] = gate
+    with pytest.raises(errors.Unavailable):
+        factory.guard.current_version(soon(0.02))
+    until(lambda: factory.stuck == 1)
+    factory.guard.close()
+    gate.set()
+    until(lambda: factory.guard._caller.stuck == 0)
+    counts: list[Any] = factory.observer.all("stuck")
+    assert [count for _, count in counts] == [0, 1, 0]
 
 
 def test_a_provider_that_never_closes_keeps_nobody(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:

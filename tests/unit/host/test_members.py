@@ -39,11 +39,11 @@ def test_a_member_that_failed_a_moment_ago_is_asked_last() -> None:
     members = members_of(FakeProvider("a"), FakeProvider("b"), FakeProvider("c"))
     members.open(soon())
     record = record_naming("fake/a", "fake/b", "fake/c")
-    members.all[0].guard.failing = True
+    members.all[0].guard._caller.failing = True
     assert chosen(members, record) == ["b", "c", "a"]
-    members.all[1].guard.failing = True
+    members.all[1].guard._caller.failing = True
     assert chosen(members, record) == ["c", "a", "b"]
-    members.all[0].guard.failing = False
+    members.all[0].guard._caller.failing = False
     assert chosen(members, record) == ["a", "c", "b"]
 
 
