@@ -39,11 +39,14 @@ class Source:
     parse: Callable[[str], Configuration]
     """Raises `ConfigInvalid` with every problem."""
     watched: bool = True
+    """Whether to look at it now and then."""
+    changes: bool = True
+    """False for what cannot change while a process runs, whose text stands for itself."""
 
     @classmethod
     def file(cls, path: Path) -> Source:
-        """A file that may change, or a symbolic link to one."""
-        return cls(str(path), lambda: read_file(path), lambda text: load_text(text, str(path)))
+        """A file that may change, or a symbolic link to one. A pipe gives its content once, so it is not watched."""
+        return cls(str(path), lambda: read_file(path), lambda text: load_text(text, str(path)), watched=path.is_file())
 
     @classmethod
     def fixed(cls, name: str, make: Callable[[], Configuration]) -> Source:
@@ -55,7 +58,7 @@ class Source:
                 made.append(make())
             return made[0]
 
-        return cls(name, lambda: once().digest, lambda _text: once(), watched=False)
+        return cls(name, lambda: once().digest, lambda _text: once(), watched=False, changes=False)
 
     def load(self) -> Configuration:
         """Read and parse. Raises `ConfigInvalid`."""
@@ -157,7 +160,7 @@ class Reloader:
         text, problems = "", []
         try:
             text = self._source.read()
-            seen = hashlib.sha256(text.encode()).hexdigest() if self._source.watched else text
+            seen = hashlib.sha256(text.encode()).hexdigest() if self._source.changes else text
         except ConfigInvalid as exc:
             problems = [str(problem) for problem in exc.problems]
             seen = str(exc)

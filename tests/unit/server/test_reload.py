@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,14 @@ def test_an_error_that_nobody_foresaw_is_a_refusal(bench: Bench) -> None:
     assert events(lines) == ["config.crashed", "config.rejected"]
     assert "canary-41" not in str(lines[1])
     assert bench.tries == 1
+
+
+def test_a_pipe_is_not_read_a_second_time_unless_asked_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert not Source.file(tmp_path / "pipe").watched
+    assert not Source.file(Path("/dev/stdin")).watched or Path("/dev/stdin").is_file()
+    (tmp_path / "config.yaml").write_text(text())
+    assert Source.file(tmp_path / "config.yaml").watched
 
 
 def test_what_cannot_change_is_made_once_and_a_signal_is_told_so() -> None:
