@@ -209,6 +209,8 @@ def test_beyond_512_records_on_their_way_the_next_is_refused_though_nobody_waits
     with pytest.raises(errors.Overloaded, match="512 records wait"):
         ring.unwrap(records[-1])
     assert isinstance(ring.outcome(records[0], 0.0), errors.TimedOut), "one that is on its way may be joined"
+    # Nobody waits for the flights, so they may all be on their way before the first of them has called.
+    until(lambda: provider.at_once["unwrap"] == 16)
     gate.set()
     until(lambda: isinstance(ring.outcome(records[-1]), errors.InvalidCiphertext))
     assert provider.at_once["unwrap"] == 16
