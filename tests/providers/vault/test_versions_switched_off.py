@@ -73,7 +73,7 @@ def test_min_decryption_version_above_the_record_raises_an_alarm_within_three_pr
 def test_a_new_version_waits_for_its_delay_on_a_real_server(
     bao: Bao, make: Make, rigs: list[Rig], tmp_path: Path
 ) -> None:
-    name = bao.key("rotated")
+    name = bao.key("version-delay")
     rig = started(bao, make, name, tmp_path / "main", rigs)
     bao.write(f"transit/keys/{name}/rotate")
     seen = []
