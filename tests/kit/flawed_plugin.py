@@ -3,7 +3,8 @@
 usage: flawed_plugin.py SOCKET DIRECTORY FLAW     FLAW is "none" or a name that this file tests for
 
 It goes on where tests/apiserver/flawed.py ends, whose plugin lives in memory only. The directory has the key of each
-generation; a file `rotate` in it makes a new one, and a file `restart` another process.
+generation; a file `rotate` in it makes a new one. A file beside the socket with the ending `.restart` makes another
+process of the plugin of that socket: of two plugins that share the keys, as those of two nodes do, only that one.
 """
 
 from __future__ import annotations
@@ -50,11 +51,18 @@ class Plugin:
     def key(self, number: int) -> AESGCM:
         return AESGCM((self.directory / f"{number}.key").read_bytes())
 
+    def told_to_rotate(self) -> bool:
+        """True for one of the threads, and one of the processes, that see the file."""
+        try:
+            (self.directory / "rotate").rename(self.directory / "rotated")
+        except FileNotFoundError:
+            return False
+        return True
+
     def current(self) -> int:
-        if (self.directory / "rotate").exists():
+        if self.told_to_rotate():
             latest = self.generations()[-1]
             self.make(latest + 1)
-            (self.directory / "rotate").unlink()
             if self.flaw == "a rotation forgets the old key":
                 (self.directory / f"{latest}.key").unlink()
         found = self.generations()
@@ -163,7 +171,7 @@ def main() -> None:
     server.add_insecure_port(f"unix:{path}")
     server.start()
     os.chmod(path, 0o777 if flaw == "a socket for everybody" else 0o600)  # noqa: PTH101
-    restart = Path(directory) / "restart"
+    restart = Path(path).with_suffix(".restart")
     while not restart.exists():
         time.sleep(0.02)
     server.stop(0).wait()

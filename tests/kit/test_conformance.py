@@ -104,7 +104,7 @@ class Plugin:
     @contextlib.contextmanager
     def run(self) -> Iterator[PluginCase]:
         """Serve, and yield a case whose commands restart and rotate this plugin."""
-        restart = self.keys / "restart"
+        restart = self.socket.with_suffix(".restart")
         script = f"touch {restart}; while [ -e {restart} ]; do sleep 0.05; done"
         with running(self.command, self.socket):
             case = PluginCase(
