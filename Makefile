@@ -61,6 +61,10 @@ soak: $(VENV)/built
 faults: $(VENV)/built
 	PYTHONPATH=tests $(BIN)/python -m faults
 
+.PHONY: reference ## Write the pages that are made from the program: docs/reference, docs/operate/doctor.md
+reference: $(VENV)/built
+	PYTHONPATH=tests $(BIN)/python -m reference
+
 .PHONY: bench ## Measure against an echo server in the same run, as ratios (needs Go)
 bench: $(VENV)/built
 	$(BIN)/python -m bench

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -244,6 +245,14 @@ class Provider(ABC, Generic[ConfigT]):
         failed. Short-lived ones that are renewed as planned are nobody's business. Answered from memory.
         """
         return None
+
+    def cautions(self, deadline: float) -> Iterable[str]:  # noqa: ARG002
+        """Say what about the remote key deserves a second look though it works: that one command could delete it.
+
+        A sentence each, with what to do. Asked by `keystead doctor` alone, after `open`; whatever is raised counts as
+        nothing to say. Override it where the KMS tells.
+        """
+        return ()
 
     @abstractmethod
     def close(self) -> None:

@@ -59,6 +59,7 @@ FOLLOWED = {
     "restore.md": ("One object",),
     "containers.md": (),  # needs a container engine
     "outage.md": (),
+    "doctor.md": (),
     "fleet.md": (),
 }
 """The sections with commands of each page."""

@@ -14,6 +14,7 @@ _COMMANDS = {
     "status": "keystead.cli.status:status",
     "rotate": "keystead.cli.rotate:rotate",
     "kek": "keystead.cli.kek:kek",
+    "doctor": "keystead.cli.doctor:doctor",
     "self-test": "keystead.cli.self_test:self_test",
     "inspect": "keystead.cli.inspect:inspect",
     "inventory": "keystead.cli.inventory:inventory",

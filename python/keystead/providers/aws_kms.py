@@ -7,6 +7,7 @@ CloudTrail shows. `Decrypt` names the key, so that a wrap of another key is refu
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keystead.provider import (
@@ -81,6 +82,11 @@ class AwsKmsProvider(Provider[AwsKmsConfig]):
     @property
     def credential_expiry(self) -> float | None:
         return self._kms.credentials.expiry if self._kms is not None else None
+
+    def cautions(self, deadline: float) -> Iterator[str]:
+        key = self._call("DescribeKey", deadline).section("KeyMetadata")
+        if key.get("Origin") == "EXTERNAL" and key.get("ExpirationModel") == "KEY_MATERIAL_EXPIRES":
+            yield f"its imported material expires at {key.get('ValidTo')}: import it again without an end"
 
     def close(self) -> None:
         kms, self._kms = self._kms, None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keystead.provider import (
@@ -28,6 +29,8 @@ from keystead.providers._gcp.config import KEY_NAME, GcpKmsConfig
 if TYPE_CHECKING:
     from keystead.providers._gcp.service import Service
 
+SAFE_DELAY = 7 * 86400.0
+"""Seconds to notice that a version is to be destroyed, and to restore it."""
 _NUMBER = r"[1-9][0-9]{0,9}"
 
 
@@ -93,6 +96,15 @@ class GcpKmsProvider(Provider[GcpKmsConfig]):
     @property
     def credential_expiry(self) -> float | None:
         return self._service.tokens.expiry if self._service is not None else None
+
+    def cautions(self, deadline: float) -> Iterator[str]:
+        after = self._key(deadline).destroy_scheduled_duration
+        if after and after.total_seconds() < SAFE_DELAY:
+            yield (
+                f"a version that somebody destroys is gone after {after.total_seconds() / 3600:.0f} h, which cannot "
+                "be changed: make the next one with --destroy-scheduled-duration=30d, and deny "
+                "cloudkms.cryptoKeyVersions.destroy"
+            )
 
     def close(self) -> None:
         service, self._service = self._service, None

@@ -11,7 +11,7 @@ import base64
 import binascii
 import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keystead.provider import (
@@ -124,6 +124,15 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
     @property
     def credential_expiry(self) -> float | None:
         return self._credentials.expiry if self._credentials is not None else None
+
+    def cautions(self, deadline: float) -> Iterator[str]:
+        key = self._key(deadline)
+        at = f"{self.config.mount}/keys/{self.config.transitKey}"
+        if key.get("deletion_allowed") is True:
+            yield f"{at} has deletion_allowed: write deletion_allowed=false to {at}/config"
+        for setting in ("exportable", "allow_plaintext_backup"):
+            if key.get(setting) is True:
+                yield f"{at} is {setting}: who may read it has the key; that cannot be taken back, so move to a new key"
 
     def close(self) -> None:
         transport, self._transport, self._credentials = self._transport, None, None

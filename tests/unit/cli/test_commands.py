@@ -26,6 +26,7 @@ COMMANDS = [
     ["rotate", "verify"],
     ["kek"],
     ["kek", "mint"],
+    ["doctor"],
     ["self-test"],
     ["inspect"],
     ["inventory"],

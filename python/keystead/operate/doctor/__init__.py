@@ -1,0 +1,1 @@
+"""Looks over a node before and while anything depends on it: `keystead doctor`."""
