@@ -103,7 +103,7 @@ class Custody:
                 self._ledger.give_up(kept, exc)
             return
         except (errors.KeysteadError, KeyError) as exc:
-            self.problem = f"the local KEK on disk cannot be unwrapped: {exc}"
+            self.problem = self._with_ways_out(str(exc), target)
             return
         log.info("kek.loaded", endpoint=self._endpoint, key_id=kept.key_id, kek_id=kept.record.kek_id.hex()[:16])
 
@@ -285,8 +285,19 @@ class Custody:
         self._store.accept((*target.accept_clusters, *in_use))
 
     def _with_ways_out(self, problem: str, target: Target) -> str:
-        """Add what an operator can do about a node that has no KEK at all."""
-        if self._ledger.kept is not None or target.record_file is not None:
+        """Add what an operator can do about a node that has no KEK in use."""
+        kept = self._ledger.kept
+        if kept is not None:
+            able = [*target.members.for_record(kept.record)]
+            if self.write is not None or not able:
+                return problem
+            if key_id_epoch(kept.key_id) == target.epoch:
+                # Those of stage decrypt that are not open yet are not in it, for the active ones have not changed.
+                able = [guard for guard in able if guard in target.members.active]
+            # First, for the remote's own words may fill what Status has room for.
+            way_out = f"mend {' or '.join(f'key {guard.name}' for guard in able)}, and all goes on by itself"
+            return f"the local KEK on disk is to be unwrapped: {way_out}: {problem}"
+        if target.record_file is not None:
             return problem
         path = self._ledger.path
         copy = f", or a copy of another node's file in {path}" if path is not None else ""

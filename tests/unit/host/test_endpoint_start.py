@@ -96,9 +96,11 @@ def test_a_restart_while_the_remote_is_away_knows_its_key_id_refuses_to_encrypt_
     key.fail(errors.Unavailable("no route to host"))
     rig = start(target(key))
     assert rig.key_id == before.key_id
-    assert rig.healthz.startswith("starting: ")
-    assert "no route to host" in rig.healthz
-    with pytest.raises(errors.NotReady):
+    assert rig.healthz == (
+        "starting: the local KEK on disk is to be unwrapped: mend key k, and all goes on by itself: key k: open: no "
+        "route to host"
+    )
+    with pytest.raises(errors.NotReady, match=r"yet: the local KEK on disk .* mend key k, and all goes on by itself"):
         encrypt(rig.endpoint)
     with pytest.raises(errors.Unavailable):
         decrypt(rig.endpoint, before)
@@ -127,6 +129,18 @@ def test_one_of_two_members_is_enough_for_a_restart_but_not_for_a_first_start(st
         assert encrypt(again.endpoint).record == before.record
         assert decrypt(again.endpoint, before) == SEED
         away.fail(None)
+
+
+def test_a_restart_without_any_of_several_keys_names_those_that_would_do(start: Start, key: FakeProvider) -> None:
+    other, staged = FakeProvider("b"), FakeProvider("c")
+    start(target(key, other))
+    for away in (key, other, staged):
+        away.fail(errors.Unavailable("x" * 300))
+    rig = start(target(key, other, old=(staged,)))
+    assert "mend key k or key b, and all goes on by itself: " in rig.healthz
+    other.fail(None)
+    rig.tend()
+    assert rig.healthz == "ok"
 
 
 def test_a_member_that_hangs_at_the_start_keeps_status_for_nobody(
