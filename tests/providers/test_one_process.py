@@ -30,6 +30,7 @@ from faults.remotes import RemoteOnALine
 from faults.vault import Vault
 from providers.aws.fake import SECRET
 from providers.vault.fake import TOKEN
+from support.loud import SPOKEN, loud_site
 from support.process import TESTS
 
 SEED = bytes(range(64, 96))
@@ -123,10 +124,7 @@ def use(running: Running, made: dict[str, RemoteOnALine]) -> None:
 
 
 def test_no_key_token_or_ciphertext_of_any_provider_is_written_though_every_logger_is_at_debug(tmp_path: Path) -> None:
-    # As a vendor's module or a sitecustomize may do, before Keystead sets its own level.
-    site = tmp_path / "loud"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text("import logging; logging.basicConfig(level=logging.DEBUG)\n")
+    site = loud_site(tmp_path)
     with remotes(tmp_path) as made:
         for remote in made.values():
             remote.environment["PYTHONPATH"] = f"{site}:{TESTS}"
@@ -146,7 +144,7 @@ def test_no_key_token_or_ciphertext_of_any_provider_is_written_though_every_logg
         tokens = [vault.token_file.read_text().strip(), TOKEN, SECRET]
         ciphertexts = [request.body["CiphertextBlob"] for request in aws.fake.asked("Decrypt")]
         ciphertexts += re.findall(r"vault:v[0-9]+:([A-Za-z0-9+/]{40,})", vault.line.heard.decode("latin-1"))
-    assert "urllib3" in written, "the level is DEBUG indeed"
+    assert SPOKEN in written
     assert len(re.findall('"event": "kek.unwrap_failed"', written)) >= 3 * len(TOLD)
     for name, secrets in plaintexts.items():
         assert len(secrets) >= 2, name  # a mint and a probe

@@ -51,7 +51,9 @@ def configure(form: Literal["json", "console", "auto"], verbosity: int) -> None:
         logger_factory=structlog.WriteLoggerFactory(_Lossy(sys.stderr)),  # type: ignore[arg-type]  # it only writes
         cache_logger_on_first_use=True,
     )
-    # SDKs log to the standard library; at DEBUG botocore prints plaintext keys, so nothing below WARNING passes.
+    # SDKs log to the standard library, and at DEBUG botocore prints plaintext keys. So nothing below WARNING passes,
+    # whatever level anybody gives to a logger or to the root, before or after.
+    logging.disable(logging.INFO)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
 
 

@@ -29,6 +29,7 @@ def configured(form: Literal["json", "console", "auto"], verbosity: int) -> Iter
     finally:
         root.handlers, sys.stderr = handlers, stderr
         root.setLevel(level)
+        logging.disable(logging.NOTSET)
         structlog.reset_defaults()
 
 
@@ -76,8 +77,12 @@ def test_a_traceback_has_no_local_variables() -> None:
 
 
 @pytest.mark.parametrize("name", ["botocore.endpoint", "urllib3.connectionpool", "hvac", "google.auth", "any.library"])
-def test_libraries_say_nothing_below_a_warning_at_any_verbosity(name: str) -> None:
+def test_libraries_say_nothing_below_a_warning_at_any_verbosity_and_level(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with configured("json", 10) as stream:
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.DEBUG)
+        monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
         logging.getLogger(name).debug("canary-32")
         logging.getLogger(name).info("canary-32")
         logging.getLogger("any.library").warning("worth knowing")

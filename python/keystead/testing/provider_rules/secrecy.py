@@ -149,13 +149,15 @@ def _everything_written() -> Iterator[io.StringIO]:
     """
     written = io.StringIO()
     root = logging.getLogger()
-    before = root.level, root.handlers
+    before = root.level, root.handlers, root.manager.disable
     root.handlers = [logging.StreamHandler(written)]
     root.setLevel(logging.DEBUG)
+    logging.disable(logging.NOTSET)
     try:
         with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written), warnings.catch_warnings():
             warnings.simplefilter("always")
             yield written
     finally:
-        level, root.handlers = before
+        level, root.handlers, disabled = before
         root.setLevel(level)
+        logging.disable(disabled)
