@@ -8,6 +8,8 @@ MANIFEST := rust/Cargo.toml
 PURE_CRATES := -p keystead-locked -p keystead-core -p keystead-etcd
 RUST_SOURCES := $(shell find rust -name target -prune -o \( -name '*.rs' -o -name 'Cargo.*' \) -print)
 PYTEST_FLAGS ?=
+# Most tests wait for a server or a process. A file of tests stays in one worker, with the servers that it starts.
+JOBS ?= 2
 EXTRAS ?= all
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ compose:
 .PHONY: test ## Run every test that needs no cluster
 test: $(VENV)/built
 	$(CARGO) test --release --locked --manifest-path $(MANIFEST) $(PURE_CRATES)
-	$(BIN)/pytest -m 'not e2e and not slow' $(PYTEST_FLAGS)
+	$(BIN)/pytest -m 'not e2e and not slow' -n $(JOBS) --dist loadfile $(PYTEST_FLAGS)
 
 .PHONY: lint ## Check format, types, layers and lints of Python and Rust
 lint: $(VENV)/built
