@@ -99,6 +99,7 @@ def start_table(start: rest.Start) -> str:
         ("keystead accepts a connection", start.accepting),
         ("first good Status, KEK from the last run", start.good),
         ("first good Status, new KEK", start.first),
+        *((f"accepts, {kind} away", seconds) for kind, seconds in start.remotes.items()),
     ):
         rows.append((name, f"{seconds * 1000:.0f}", f"{seconds / start.interpreter:.1f}"))
     return _table(rows)

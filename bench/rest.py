@@ -25,6 +25,8 @@ class Start:
     """Keystead with the record of its last run, until it accepts a connection."""
     good: float
     """The same, to the first good Status."""
+    remotes: dict[str, float]
+    """Until it accepts a connection, with keys of these providers instead, whose remotes do not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,13 @@ class Idle:
     threads: int
 
 
+_REMOTES = [*((name,) for name in servers.AWAY), tuple(servers.AWAY)]
+
+
 def start(directory: Path, rounds: int) -> Start:
     """Start Keystead again and again, each time beside a bare interpreter."""
     bare, first, accepting, good = [], [], [], []
+    remotes: dict[str, list[float]] = {" + ".join(names): [] for names in _REMOTES}
     for number in range(rounds):
         bare.append(_bare())
         name = f"start-{number}"
@@ -50,7 +56,14 @@ def start(directory: Path, rounds: int) -> Start:
         again = _until_good(servers.keystead(directory, name, core=None))
         accepting.append(again[0])
         good.append(again[1])
-    return Start(median(bare), median(first), median(accepting), median(good))
+        for kind, names in zip(remotes, _REMOTES, strict=True):
+            server = servers.keystead(directory, f"away-{number}", core=None, away=names)
+            try:
+                remotes[kind].append(server.wait_until_accepting())
+            finally:
+                server.stop()
+    middle = {kind: median(seconds) for kind, seconds in remotes.items()}
+    return Start(median(bare), median(first), median(accepting), median(good), middle)
 
 
 def idle(directory: Path, seconds: float) -> dict[str, Idle]:

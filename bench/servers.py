@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.process import SERVER_CORE, Server
@@ -19,25 +20,57 @@ STANDARD_LISTENER = {"GRPC_EXPERIMENTS": ""}
 """Keeps `keystead.server.tuning` from choosing grpcio's other listener."""
 
 
+_AWAY = "127.0.0.1:9"
+"""Nobody listens there."""
+AWAY: dict[str, dict[str, object]] = {
+    "vault-transit": {
+        "address": f"http://{_AWAY}",
+        "transitKey": "k8s",
+        "auth": {"method": "token", "tokenFile": "/nonexistent/token"},
+    },
+    "aws-kms": {
+        "keyID": "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+        "endpoint": f"http://{_AWAY}",
+        "sharedCredentialsFile": "/nonexistent/credentials",
+    },
+    "gcp-kms": {
+        "keyName": "projects/lab-1/locations/europe-west1/keyRings/keystead/cryptoKeys/k8s",
+        "endpoint": _AWAY,
+        "credentialsFile": "/nonexistent/credentials.json",
+    },
+}
+"""Keys of remotes that do not answer, by provider."""
+
+
 def keystead(
-    directory: Path, name: str, *, core: int | None = SERVER_CORE, environment: dict[str, str] | None = None
+    directory: Path,
+    name: str,
+    *,
+    core: int | None = SERVER_CORE,
+    environment: dict[str, str] | None = None,
+    away: Sequence[str] = (),
 ) -> Server:
-    """Start `keystead serve` with a local key, metrics on HTTP and the default logging."""
+    """Start `keystead serve` with a local key, metrics on HTTP and the default logging.
+
+    `away` names remotes out of `AWAY`, whose keys take the place of the local one.
+    """
     home = directory / name
     home.mkdir(exist_ok=True)
     key, path = home / "local.key", home / "kms.sock"
     if not key.exists():
         key.touch(mode=0o600)
         key.write_bytes(os.urandom(32))
+    keys = [{"name": provider, "provider": provider, **AWAY[provider]} for provider in away] or [
+        {"name": "local", "provider": "local", "keyFile": str(key)}
+    ]
+    members = [{"key": entry["name"], "stage": "active"} for entry in keys]
     configuration = {
         "apiVersion": "config.keystead.dev/v1alpha1",
         "kind": "KeysteadConfiguration",
         "cluster": "bench",
         "stateDir": str(home / "state"),
-        "keys": [{"name": "local", "provider": "local", "keyFile": str(key)}],
-        "endpoints": [
-            {"name": "main", "socket": f"unix://{path}", "epoch": 1, "members": [{"key": "local", "stage": "active"}]}
-        ],
+        "keys": keys,
+        "endpoints": [{"name": "main", "socket": f"unix://{path}", "epoch": 1, "members": members}],
         "observability": {"http": {"address": f"127.0.0.1:{_free_port()}"}},
     }
     file = home / "keystead.yaml"
