@@ -268,3 +268,14 @@ def test_the_list_of_keys(save: Save, one_server: EtcdServer, tmp_path: Path, li
     assert "aws-kms" in text
     assert run("list").exit_code == 2
     assert run("list", *where, "--from", tmp_path / "absent").exit_code == 3
+
+
+def test_several_nodes_may_follow_one_from_as_with_status(one_server: EtcdServer, tmp_path: Path) -> None:
+    nodes = [node(tmp_path / f"{name}.json", [NEW], [OLD]) for name in ("a", "b")]
+    where = ("--etcd", one_server.url)
+    assert run("list", *where, "--from", *nodes).stdout == run("list", *where, *froms(*nodes)).stdout
+    together, apart = (run("retire-check", "aws-old", *where, *many) for many in (("--from", *nodes), froms(*nodes)))
+    assert (together.exit_code, together.stdout) == (apart.exit_code, apart.stdout)
+    for command in (("list",), ("retire-check", "aws-old")):
+        refused = run(*command, *where, *nodes)
+        assert (refused.exit_code, "name nodes with --from" in refused.stderr) == (2, True)

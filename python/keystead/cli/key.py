@@ -29,6 +29,7 @@ from_option = click.option(
     metavar="FILE|SOCKET",
     help="What keystead status -o json printed on a node, or its admin socket; give one of each node.",
 )
+more_argument = click.argument("more", nargs=-1, metavar="[FILE|SOCKET]...")
 output_option = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="Form of the answer."
 )
@@ -45,15 +46,23 @@ def key() -> None:
 @prefix_option
 @from_option
 @output_option
+@more_argument
 def list_keys(
-    *, snapshot: Path | None, etcd: str | None, prefix: str, sources: tuple[str, ...], output: str, **tls: Path | None
+    *,
+    snapshot: Path | None,
+    etcd: str | None,
+    prefix: str,
+    sources: tuple[str, ...],
+    more: tuple[str, ...],
+    output: str,
+    **tls: Path | None,
 ) -> None:
     """List the remote keys of a store, and of nodes, with how much depends on each. Needs no key."""
     from keystead.operate.key_list import listed
 
     if (snapshot is None) == (etcd is None):
         raise click.UsageError("give one of --snapshot and --etcd")
-    nodes, unread = _nodes(sources)
+    nodes, unread = _nodes(sources, more)
     for problem in unread:
         click.echo(f"keystead: {printable(problem)}", err=True)
     where = [open_snapshot(snapshot)] if snapshot else [open_etcd(str(etcd), prefix, **tls)]
@@ -116,6 +125,7 @@ def list_keys(
 @from_option
 @click.option("--keep", multiple=True, metavar="KEY", help="Another key that stays, where no node says so.")
 @output_option
+@more_argument
 def retire_check(
     *,
     name: str,
@@ -123,6 +133,7 @@ def retire_check(
     snapshots: tuple[Path, ...],
     prefix: str,
     sources: tuple[str, ...],
+    more: tuple[str, ...],
     keep: tuple[str, ...],
     output: str,
     **tls: Path | None,
@@ -137,7 +148,7 @@ def retire_check(
 
     if etcd is None and not snapshots:
         raise click.UsageError("give --etcd, or at least one --snapshot")
-    nodes, unread = _nodes(sources)
+    nodes, unread = _nodes(sources, more)
     where: list[Store] = [open_etcd(etcd, prefix, **tls)] if etcd is not None else []
     where += [open_snapshot(path) for path in snapshots]
     stores = _surveys(where, prefix)
@@ -172,13 +183,15 @@ def _surveys(where: list[Any], prefix: str) -> list[tuple[str, bool, Survey]]:
         return [(store.name, isinstance(store, EtcdStore), survey(store, prefix, progress)) for store in where]
 
 
-def _nodes(sources: tuple[str, ...]) -> tuple[list[NodeKeys], list[str]]:
-    """Read the nodes' files, and say why the others could not be."""
+def _nodes(sources: tuple[str, ...], more: tuple[str, ...]) -> tuple[list[NodeKeys], list[str]]:
+    """Read the nodes' files, those that follow the last `--from` too, and say why the others could not be."""
     from keystead.operate.admin import CannotTell
     from keystead.operate.node_files import load
 
+    if more and not sources:
+        raise click.UsageError("name nodes with --from FILE|SOCKET...")
     nodes, unread = [], []
-    for source in sources:
+    for source in (*sources, *more):
         try:
             nodes.append(load(source))
         except CannotTell as exc:

@@ -160,7 +160,9 @@ def _prove_unused(drop: Sequence[str]) -> Step:
     return Step(
         f"Prove that nothing needs {_and(drop)} any more",
         ONCE,
-        run=tuple(f"keystead key retire-check {key} --etcd URL --snapshot BACKUP ... --from NODE1 ..." for key in drop),
+        run=tuple(
+            f"keystead key retire-check {key} --etcd URL --snapshot BACKUP ... --from NODE1 NODE2 ..." for key in drop
+        ),
         wait=(
             "until it ends with 0, with every backup that you may restore. If in doubt stop here: a key that only "
             "decrypts costs nothing",
