@@ -210,7 +210,9 @@ class Provider(ABC, Generic[ConfigT]):
         """Return the version that a new wrap should use: up to 64 bytes of printable ASCII.
 
         An empty string means that the key has no versions; `None` that the credentials may not look, and `wrap`
-        decides. Called every minute or so.
+        decides. Called every minute or so. A version that is a decimal number, or begins with one that ends at a
+        hyphen, is taken to be newer than one with a lower number, and is followed by itself; others are followed when
+        the operator raises the epoch.
         """
 
     @abstractmethod

@@ -33,8 +33,15 @@ class Sightings:
 
 
 def is_newer(version: str, than: str) -> bool:
-    """Whether both are numbers and the first one is higher."""
-    return version.isdecimal() and than.isdecimal() and int(version) > int(than)
+    """Whether both begin with a number, and that of the first one is higher."""
+    one, other = _number(version), _number(than)
+    return one is not None and other is not None and one > other
+
+
+def _number(version: str) -> int | None:
+    """Return what orders a version: a decimal number that is all of it or ends at a hyphen; `None` if there is none."""
+    number = version.partition("-")[0]
+    return int(number) if number.isdecimal() else None
 
 
 def version_to_use(
@@ -43,8 +50,8 @@ def version_to_use(
     """Return the version that a wrap made now should name; `None` leaves it to the remote.
 
     `in_record` is that of the record in use, `None` if the key is not in it: then what was seen last is as good as
-    any. Versions that are no numbers cannot be compared, so they change only with a new epoch. `at_once` waits for no
-    delay.
+    any. Versions without a number, or with the same one, cannot be compared, so they change only with a new epoch.
+    `at_once` waits for no delay.
     """
     if in_record is None:
         return seen.version
@@ -53,5 +60,5 @@ def version_to_use(
     settled = seen.settled(0.0 if at_once else delay)
     if settled is None:
         return in_record
-    comparable = settled.isdecimal() and in_record.isdecimal()
-    return settled if is_newer(settled, in_record) or (new_epoch and not comparable) else in_record
+    older = is_newer(in_record, settled)
+    return settled if is_newer(settled, in_record) or (new_epoch and not older) else in_record

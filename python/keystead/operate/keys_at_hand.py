@@ -111,7 +111,7 @@ def keys_in(path: Path) -> list[ProviderConfig]:
 def _only_wraps(entry: Mapping[str, Any]) -> bool:
     """Whether a provider has a public key only. One that is not installed is left to the validation, which says so."""
     try:
-        return not provider_class(str(entry.get("provider"))).capabilities.authenticated_wrap
+        return not provider_class(str(entry.get("provider"))).capabilities.unwraps
     except errors.ConfigError:
         return False
 

@@ -1,0 +1,53 @@
+"""Each package in adapters/ passes its own tests, as its author would run them, and shows the tier that it claims."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ADAPTERS = sorted(path.parent for path in (Path(__file__).parents[2] / "adapters").glob("*/pyproject.toml"))
+
+
+def installed(adapter: Path, site: Path) -> dict[str, str]:
+    """The environment in which an adapter counts as installed, as `pip install -e` would have it."""
+    project = tomllib.loads((adapter / "pyproject.toml").read_text())["project"]
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    entries = project["entry-points"]["keystead.providers"]
+    lines = [f"{name} = {target}\n" for name, target in entries.items()]
+    (info / "entry_points.txt").write_text("[keystead.providers]\n" + "".join(lines))
+    return os.environ | {"PYTHONPATH": f"{site}:{adapter / 'src'}"}
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda path: path.name)
+def test_an_adapter_passes_its_own_tests_and_shows_what_it_claims(adapter: Path, tmp_path: Path) -> None:
+    if adapter.name == "keystead-pkcs11":
+        if shutil.which("softhsm2-util") is None:
+            pytest.skip("NOT TESTED: keystead-pkcs11, all of it: no SoftHSM; apt-get install softhsm2")
+        pytest.importorskip(
+            "pkcs11", reason="NOT TESTED: keystead-pkcs11; pip install --require-hashes -r requirements/backends.txt"
+        )
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--keystead-report", str(report)]
+    environment = installed(adapter, tmp_path / "site")
+    ran = subprocess.run(command, cwd=adapter, env=environment, capture_output=True, text=True, check=False)
+    print(ran.stdout)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    told = json.loads(report.read_text())
+    assert all(one["complete"] for one in told)
+    entries = tomllib.loads((adapter / "pyproject.toml").read_text())["project"]["entry-points"]["keystead.providers"]
+    assert {one["provider"] for one in told} == entries.keys()
+    assert {(one["claimed"], one["tier"]) for one in told} <= {("Silver", "Silver"), ("Gold", "Gold")}
+
+
+def test_no_adapter_is_forgotten() -> None:
+    assert [path.name for path in ADAPTERS] == ["keystead-azure", "keystead-pkcs11"]
