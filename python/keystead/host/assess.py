@@ -34,6 +34,17 @@ def wanted_of(target: Target, current: StateFile | None, watch: Watch, now: floa
     )
 
 
+def may_fit(offered: StateFile, target: Target) -> bool:
+    """Whether a record that an operator placed belongs to the configuration, as far as the keys tell that are open."""
+    named, active = online_versions(offered.record), target.members.active
+    return (
+        key_id_epoch(offered.key_id) == target.epoch
+        and offered.record.cluster == target.cluster
+        and {(guard.scheme, guard.ref) for guard in active if guard.ref is not None} <= named.keys()
+        and sorted(scheme for scheme, _ in named) == sorted(guard.scheme for guard in active)
+    )
+
+
 def versions_to_wrap_under(target: Target, wanted: Wanted, watch: Watch) -> dict[str, str | None]:
     """The versions that a mint is to use, by the names of the keys. One that nobody knows yet is left out."""
     versions = {guard.name: wanted.online[guard.scheme, guard.ref or ""].version for guard in target.members.active}

@@ -13,7 +13,7 @@ import structlog
 
 from keystead import errors
 from keystead._core import KekStore, StateFile, WriteState, key_id_epoch
-from keystead.host.assess import versions_to_wrap_under, wanted_of
+from keystead.host.assess import may_fit, versions_to_wrap_under, wanted_of
 from keystead.host.clocks import Clocks
 from keystead.host.decide import (
     Current,
@@ -115,6 +115,8 @@ class Custody:
         try:
             wanted = self._wanted(target, current)
         except errors.ProviderError as exc:
+            if current is None and self._begin_with_placed(target):
+                return False
             writes = self.write is not None and current is not None and key_id_epoch(current.key_id) != target.epoch
             self._postpone(f"epoch {target.epoch} is asked for", str(exc), target, writes=writes)
             return False
@@ -264,6 +266,28 @@ class Custody:
         if offered is None or (current is not None and offered.encoded == current.encoded):
             raise errors.ConfigError(f"place a new record in {target.record_file}")
         return self._fetched(offered, target)
+
+    def _begin_with_placed(self, target: Target) -> bool:
+        """Use the record that an operator placed before every key is open, on a node that has none.
+
+        One of its keys is enough to unwrap it, as with another node's file in the state directory. It must fit the
+        keys as far as those tell that are open; it is compared with all of them once they are.
+        """
+        if target.record_file is None:
+            return False
+        try:
+            offered = read_record_file(target.record_file)
+            if not may_fit(offered, target):
+                return False
+            write = self._fetched(offered, target)
+        except (errors.KeysteadError, KeyError):
+            return False
+        if not self._ledger.keep(offered):
+            return False
+        self.unproven = target.epoch > 1
+        self._use(write, target)
+        log.info("kek.placed", endpoint=self._endpoint, key_id=offered.key_id, file=str(target.record_file))
+        return True
 
     def _fetched(self, state: StateFile, target: Target) -> WriteState:
         fetch(self._store, state.record, target.members, time.monotonic() + target.unwrap_timeout)

@@ -197,6 +197,56 @@ def test_one_key_of_a_placed_record_is_enough_for_a_first_start(start: Start, ke
     assert in_use(rig) == theirs.record
 
 
+def test_that_is_so_too_where_the_other_key_cannot_even_be_opened(
+    start: Start, key: FakeProvider, placed: Path, tmp_path: Path
+) -> None:
+    other = FakeProvider("b")
+    theirs = place(start, placed, key, other)
+    other.fail(AWAY)
+    rig = start(target(key, other, record_file=placed))
+    assert (in_use(rig), rig.key_id, rig.healthz) == (theirs.record, theirs.key_id, "ok")
+    assert (tmp_path / "main/current").read_bytes() == placed.read_bytes()
+    other.fail(None)
+    for _ in range(3):
+        rig.pass_time(5.0)
+    assert (rig.endpoint.report().state, rig.endpoint.report().refused) == ("ok", None)
+    assert in_use(rig) == theirs.record
+
+
+@pytest.mark.parametrize("case", ["another open key", "one key too few", "another epoch", "another label"])
+def test_what_does_not_fit_the_keys_that_are_open_is_not_begun_with(
+    case: str, start: Start, key: FakeProvider, placed: Path
+) -> None:
+    other, third = FakeProvider("b"), FakeProvider("c")
+    match case:
+        case "another open key":
+            place(start, placed, other, third)
+        case "one key too few":
+            place(start, placed, key)
+        case "another epoch":
+            place(start, placed, key, other, epoch=2)
+        case _:
+            place(start, placed, key, other, cluster="x", accept_clusters=("x",))
+    other.fail(AWAY)
+    rig = start(target(key, other, record_file=placed))
+    assert rig.healthz == "starting: key b: open: no route to host"
+    assert rig.key_id == ""
+
+
+def test_one_that_turns_out_not_to_fit_once_all_keys_are_open_is_refused_and_not_taken_back(
+    start: Start, key: FakeProvider, placed: Path
+) -> None:
+    other, third = FakeProvider("b"), FakeProvider("c")
+    theirs = place(start, placed, key, third)
+    other.fail(AWAY)
+    rig = start(target(key, other, record_file=placed))
+    assert in_use(rig) == theirs.record
+    other.fail(None)
+    rig.pass_time(5.0)
+    assert "the active members changed under epoch 1" in (rig.endpoint.report().refused or "")
+    assert (in_use(rig), rig.healthz) == (theirs.record, "ok")
+
+
 def test_another_record_in_its_place_is_taken_up(start: Start, key: FakeProvider, placed: Path) -> None:
     first = place(start, placed, key)
     rig = start(target(key, record_file=placed))
