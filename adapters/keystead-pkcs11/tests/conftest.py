@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ def sandbox(hsm: SoftHsm, tmp_path: Path) -> HsmSandbox:
 
 
 @pytest.fixture
-def make(sandbox: HsmSandbox) -> Callable[..., Pkcs11Provider]:
-    """Build a provider for the token; other fields are the configuration's."""
+def make(sandbox: HsmSandbox) -> Iterator[Callable[..., Pkcs11Provider]]:
+    """Build a provider for the token, closed at the end; other fields are the configuration's."""
+    made: list[Pkcs11Provider] = []
 
     def build(**fields: Any) -> Pkcs11Provider:
         given: dict[str, Any] = {
@@ -36,6 +37,9 @@ def make(sandbox: HsmSandbox) -> Callable[..., Pkcs11Provider]:
             "keyLabel": "kek",
             "pinFile": sandbox.pin_file,
         }
-        return Pkcs11Provider(Pkcs11Config(**(given | fields)))
+        made.append(Pkcs11Provider(Pkcs11Config(**(given | fields))))
+        return made[-1]
 
-    return build
+    yield build
+    for provider in made:
+        provider.close()

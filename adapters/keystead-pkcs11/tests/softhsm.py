@@ -13,7 +13,7 @@ from typing import Any
 
 import pkcs11
 import pytest
-from keystead_pkcs11.token import _one_call
+from keystead_pkcs11.library import one_call
 from pkcs11 import Attribute, KeyType, ObjectClass
 
 from keystead.provider import WrapContext, Wrapped
@@ -50,15 +50,18 @@ class SoftHsm:
         os.environ["SOFTHSM2_CONF"] = str(file)
         return cls(directory)
 
-    def token(self, pin_file: Path) -> HsmSandbox:
+    def token(self, pin_file: Path, label: str = "") -> HsmSandbox:
         """Make a token with one key, version 1, and write its PIN into a file."""
         self.made += 1
-        label, pin = f"token {self.made}", "1234-canary"
+        label, pin = label or f"token {self.made}", "1234-canary"
         command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", "5678-canary"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        library = pkcs11.lib(str(module()))
-        library.reinitialize()  # it has looked for tokens before
-        made = HsmSandbox(self, label, pin, pin_file)
+        with one_call:
+            library = pkcs11.lib(str(module()))
+            before = {one.serial for one in library.get_tokens(token_label=label)}
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            library.reinitialize()  # it has looked for tokens before
+            (serial,) = {one.serial for one in library.get_tokens(token_label=label)} - before
+        made = HsmSandbox(self, label, serial, pin, pin_file)
         pin_file.write_text(pin + "\n")
         pin_file.chmod(0o600)
         made.make(1)
@@ -68,9 +71,10 @@ class SoftHsm:
 class HsmSandbox(Sandbox):
     """One token, as its owner sees it."""
 
-    def __init__(self, hsm: SoftHsm, label: str, pin: str, pin_file: Path) -> None:
+    def __init__(self, hsm: SoftHsm, label: str, serial: bytes, pin: str, pin_file: Path) -> None:
         self.hsm = hsm
         self.label = label
+        self.serial = serial
         self.pin = pin
         self.pin_file = pin_file
 
@@ -80,8 +84,8 @@ class HsmSandbox(Sandbox):
     @contextlib.contextmanager
     def session(self) -> Iterator[Any]:
         """A session that may write."""
-        with _one_call:
-            token = pkcs11.lib(str(module())).get_token(token_label=self.label)
+        with one_call:
+            token = pkcs11.lib(str(module())).get_token(token_label=self.label, token_serial=self.serial)
             try:
                 made = token.open(rw=True, user_pin=self.pin)
             except pkcs11.UserAlreadyLoggedIn:
@@ -130,14 +134,26 @@ class HsmSandbox(Sandbox):
     @contextlib.contextmanager
     def out_of_order(self) -> Iterator[None]:
         """The tokens are gone, as those of an HSM whose cable was pulled."""
-        tokens, away = self.hsm.directory / "tokens", self.hsm.directory / "away"
-        tokens.rename(away)
-        tokens.mkdir()
+        with self._moved("tokens", "away"):
+            self.forget()
+            yield
         self.forget()
+
+    def back(self) -> contextlib.AbstractContextManager[None]:
+        """Within `out_of_order`: the tokens are there again, and nobody has told the library."""
+        return self._moved("away", "tokens")
+
+    @contextlib.contextmanager
+    def _moved(self, source: str, target: str) -> Iterator[None]:
+        there, here = self.hsm.directory / source, self.hsm.directory / target
+        if here.exists():
+            here.rmdir()
+        there.rename(here)
+        there.mkdir()
         yield
-        tokens.rmdir()
-        away.rename(tokens)
-        self.forget()
+        if there.exists():
+            there.rmdir()
+        here.rename(there)
 
     @contextlib.contextmanager
     def credentials_expired(self) -> Iterator[None]:
@@ -161,5 +177,5 @@ class HsmSandbox(Sandbox):
 
     def forget(self) -> None:
         """End every session of the process."""
-        with _one_call:
+        with one_call:
             pkcs11.lib(str(module())).reinitialize()

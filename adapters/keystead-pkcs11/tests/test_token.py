@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from typing import Any
 import pkcs11
 import pytest
 from keystead_pkcs11 import Pkcs11Provider
-from keystead_pkcs11.token import Token, _one_call
-from softhsm import HsmSandbox, module
+from keystead_pkcs11.library import one_call
+from keystead_pkcs11.token import Token
+from softhsm import HsmSandbox, SoftHsm, module
 from pydantic import ValidationError
 
 from keystead.provider import (
@@ -103,7 +105,7 @@ def test_a_refused_pin_is_not_tried_again_until_the_file_changes(sandbox: HsmSan
     sandbox.forget()
     sandbox.pin_file.write_text("0000")
     token = Token(module(), sandbox.label, sandbox.pin_file)
-    token._library = counted = CountsLogins(token._library)
+    token._library._loaded = counted = CountsLogins(token._library._loaded)
     with pytest.raises(Unauthenticated, match="PinIncorrect: write the right PIN into"):
         token.versions("kek", soon())
     for _ in range(20):
@@ -152,7 +154,7 @@ def test_what_is_missing_is_said(make: Make, sandbox: HsmSandbox, tmp_path: Path
         make(keyLabel="nothing").open(soon())
     with pytest.raises(Unavailable, match="is token away connected"):
         make(tokenLabel="away").open(soon())
-    with pytest.raises(ConfigError, match=r"cannot load .*none\.so"):
+    with pytest.raises(ConfigError, match=r"cannot load .*none\.so.*: install the library of the HSM"):
         make(module=tmp_path / "none.so").open(soon())
     sandbox.forget()
     with pytest.raises(Unauthenticated, match=r"cannot read .*no-pin"):
@@ -161,12 +163,60 @@ def test_what_is_missing_is_said(make: Make, sandbox: HsmSandbox, tmp_path: Path
         make(module="softhsm.so")
 
 
+def test_without_python_pkcs11_the_message_says_what_to_install(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("token", "library"):
+        monkeypatch.delitem(sys.modules, f"keystead_pkcs11.{name}")
+    monkeypatch.setitem(sys.modules, "pkcs11", None)
+    with pytest.raises(ConfigError, match=r"pkcs11 is not installed: pip install 'python-pkcs11>=0\.10'"):
+        make().open(soon())
+
+
+def test_of_two_tokens_with_one_label_the_serial_number_chooses(hsm: SoftHsm, tmp_path: Path, make: Make) -> None:
+    one, other = (hsm.token(tmp_path / name, "twins") for name in ("one", "other"))
+    with pytest.raises(Unavailable, match="several tokens have the label twins: choose one by tokenSerial"):
+        make(tokenLabel="twins", pinFile=one.pin_file).open(soon())
+    providers = [
+        opened(make, tokenLabel="twins", pinFile=two.pin_file, tokenSerial=two.serial.decode()) for two in (one, other)
+    ]
+    made = providers[0].wrap(KEK, CONTEXT, None, soon())
+    assert providers[0].unwrap(made.blob, CONTEXT, made.version, soon()) == KEK
+    with pytest.raises(InvalidCiphertext):
+        providers[1].unwrap(made.blob, CONTEXT, made.version, soon())
+
+
+def test_a_token_that_was_not_there_at_first_is_found_without_a_restart(make: Make, sandbox: HsmSandbox) -> None:
+    with sandbox.out_of_order():
+        provider = make()
+        with pytest.raises(Unavailable, match=r"is token .* connected\?"):
+            provider.open(soon())
+        with sandbox.back():
+            provider.open(soon())
+            assert provider.current_version(soon()) == "1"
+
+
+def test_when_the_library_starts_again_no_token_uses_a_session_of_another(
+    hsm: SoftHsm, tmp_path: Path, make: Make
+) -> None:
+    """Handles begin at 1 again: that of a session from before may now be one of another token, with equal labels."""
+    boxes = [hsm.token(tmp_path / name) for name in ("a", "b")]
+    tokens = [Token(module(), box.label, box.pin_file) for box in boxes]
+    sealed = [token.encrypt("kek", 1, bytes(12), KEK, b"", soon()) for token in tokens]
+    assert sealed[0] != sealed[1]
+    for first, second in ((0, 1), (1, 0), (0, 1)):
+        with one_call:
+            tokens[first]._library.restart()
+        assert tokens[first].encrypt("kek", 1, bytes(12), KEK, b"", soon()) == sealed[first]
+        assert tokens[second].encrypt("kek", 1, bytes(12), KEK, b"", soon()) == sealed[second]
+    for token in tokens:
+        token.close()
+
+
 def test_a_call_that_hangs_in_the_library_lets_others_end_at_their_deadline(make: Make, sandbox: HsmSandbox) -> None:
     provider = opened(make)
     hanging, ended = threading.Event(), threading.Event()
 
     def hang() -> None:
-        with _one_call:
+        with one_call:
             hanging.set()
             ended.wait(20)
 

@@ -48,6 +48,12 @@ class Pkcs11Config(ProviderConfig):
     provider: Literal["pkcs11"]
     module: File = Field(description="The PKCS#11 library of the token. Its code runs inside Keystead.")
     tokenLabel: str = Field(min_length=1, max_length=32, description="Label of the token.")
+    tokenSerial: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="Serial number of the token, where several have the label. Each node may have another.",
+    )
     keyLabel: str = Field(
         min_length=1,
         max_length=64,
@@ -80,8 +86,8 @@ class Pkcs11Provider(Provider[Pkcs11Config]):
         try:
             from keystead_pkcs11.token import Token
         except ModuleNotFoundError as exc:
-            raise ConfigError(f"{exc.name} is not installed: install keystead-pkcs11 again") from None
-        token = Token(self.config.module, self.config.tokenLabel, self.config.pinFile)
+            raise ConfigError(f"{exc.name} is not installed: pip install 'python-pkcs11>=0.10'") from None
+        token = Token(self.config.module, self.config.tokenLabel, self.config.pinFile, self.config.tokenSerial)
         try:
             token.versions(self.config.keyLabel, deadline)
         except BaseException:

@@ -1,17 +1,10 @@
-"""A token with its session: logged in once, opened again when it was lost.
-
-One call of a library at a time, for all tokens of the process: python-pkcs11 starts it with C_Initialize(NULL), by
-which an application promises not to call it from several threads at once (PKCS#11 section 5.4), and SoftHSM then aborts
-the process if it is. A wrap takes well under a millisecond, or a few over a network. Importing this module imports
-python-pkcs11.
-"""
+"""A token with its session: logged in once, opened again when it was lost. Importing this imports python-pkcs11."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +22,7 @@ from keystead.provider import (
     Unauthenticated,
     Unavailable,
 )
+from keystead_pkcs11.library import Library, one_call
 
 KEY_BITS = 256
 TAG_BITS = 128
@@ -55,26 +49,18 @@ NOT_INITIALIZED = 0x190
 
 T = TypeVar("T")
 
-_one_call = threading.RLock()
-"""Held during every call of any library: two modules may be one library under two names."""
-
 
 class Token:
     """Safe to use from many threads. A call of the library cannot be interrupted: a deadline holds before it starts."""
 
-    def __init__(self, module: Path, label: str, pin_file: Path) -> None:
+    def __init__(self, module: Path, label: str, pin_file: Path, serial: str | None = None) -> None:
+        self._module = module
         self._label = label
+        self._serial = serial
         self._pin_file = pin_file
         self._refused: str | None = None
         """The hash of a PIN that the token has refused, which must not be tried again: tokens lock after a few."""
-        self._session: Any = None
-        try:
-            with _one_call:
-                self._library = pkcs11.lib(str(module))
-        except pkcs11.PKCS11Error as exc:
-            if type(exc) is pkcs11.PKCS11Error and "loading" in str(exc):
-                raise ConfigError(f"cannot load {module}: {_name(exc)}") from None
-            raise Unavailable(f"{module} does not start: {_name(exc)}") from None
+        self._library = Library(module)
 
     def versions(self, label: str, deadline: float) -> set[int]:
         """Return the versions of a key: the numbers in the CKA_IDs of its AES keys."""
@@ -122,7 +108,7 @@ class Token:
 
     def close(self) -> None:
         """Close the session."""
-        with _one_call:
+        with one_call:
             self._drop()
 
     def __repr__(self) -> str:
@@ -148,7 +134,7 @@ class Token:
 
     def _run(self, what: str, work: Callable[[Any], T], deadline: float) -> T:
         """Do some work in the session, and once more in a new one if that one was lost."""
-        if not _one_call.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not one_call.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise Unavailable(f"{what}: another call of the library did not end in time")
         try:
             if time.monotonic() >= deadline:
@@ -160,21 +146,19 @@ class Token:
                 if not _is_lost(exc):
                     raise
                 if _code(exc) == NOT_INITIALIZED:
-                    self._library.reinitialize()
+                    self._library.restart()
                 return work(self._opened())
         except pkcs11.PKCS11Error as exc:
             self._drop()
             raise self._translated(what, exc) from None
         finally:
-            _one_call.release()
+            one_call.release()
 
     def _opened(self) -> Any:
-        if self._session is None:
-            self._session = self._new_session()
-        return self._session
+        return self._library.session or self._library.keep(self._new_session())
 
     def _new_session(self) -> Any:
-        token = self._library.get_token(token_label=self._label)
+        token = self._library.token(self._label, self._serial)
         pin = self._pin()
         marked = hashlib.sha256(pin.encode()).hexdigest()
         if marked == self._refused:
@@ -198,7 +182,7 @@ class Token:
             raise Unauthenticated(f"cannot read {self._pin_file}: {exc.strerror}") from None
 
     def _drop(self) -> None:
-        session, self._session = self._session, None
+        session = self._library.drop()
         if session is not None:
             with contextlib.suppress(pkcs11.PKCS11Error):  # it may be gone already
                 session.close()
@@ -210,8 +194,10 @@ class Token:
             kind, advice = Unauthenticated, f": write the right PIN into {self._pin_file}"
         elif isinstance(exc, pkcs11.PinExpired | pkcs11.PinLocked | pkcs11.UserPinNotInitialized):
             kind, advice = Unauthenticated, ": the security officer has to set the PIN anew"
-        elif isinstance(exc, pkcs11.NoSuchToken | pkcs11.MultipleTokensReturned):
-            advice = f": is token {self._label} connected, and its label unique?"
+        elif isinstance(exc, pkcs11.NoSuchToken):
+            advice = f": is token {self._label} connected? pkcs11-tool --module {self._module} -L lists what there is"
+        elif isinstance(exc, pkcs11.MultipleTokensReturned):
+            advice = f": several tokens have the label {self._label}: choose one by tokenSerial"
         elif isinstance(exc, pkcs11.MechanismInvalid | pkcs11.MechanismParamInvalid):
             kind, advice = ConfigError, ": this token has no AES-GCM with associated data"
         elif _code(exc) == FUNCTION_NOT_PERMITTED:
