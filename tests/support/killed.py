@@ -77,14 +77,14 @@ def for_each_call(
             sys.exit(f"the child of call {number} ended with status {os.waitstatus_to_exitcode(status)}")
 
 
-def run_driver(module: str, root: Path, *arguments: str) -> str:
-    """Run a module of the tests as driver, and return what its children printed."""
+def run_driver(module: str, root: Path, *arguments: str, seconds: float = 60) -> str:
+    """Run a module of the tests as driver, for so long at most, and return what its children printed."""
     done = subprocess.run(
         [sys.executable, "-m", module, str(root), *arguments],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds,
         check=False,
     )
     assert done.returncode == 0, done.stderr
