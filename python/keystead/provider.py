@@ -185,7 +185,7 @@ class Provider(ABC, Generic[ConfigT]):
     """The model of this provider's configuration."""
     capabilities: ClassVar[Capabilities]
     notice: str | None = None
-    """A sentence that the host logs as a warning at start, for what an operator must know before relying on it.
+    """A sentence that `config lint` and the host, at start, show as a warning: what an operator must know before.
 
     Set it on the class, or in `__init__` where it depends on the configuration.
     """

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from keystead.config.models import Configuration, EndpointConfig
+from keystead.config.models import Configuration, EndpointConfig, ProviderLookup
 from keystead.config.relations import LOCAL, Finding
+from keystead.provider import ProviderConfig
 
 SHARED = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # the places to warn of
 GROUP_WRITE = 0o020
 """Connecting to a socket needs write permission."""
 
 
-def findings(configuration: Configuration) -> Iterator[Finding]:
+def findings(configuration: Configuration, lookup: ProviderLookup) -> Iterator[Finding]:
     """Yield the place and the text of each warning."""
     if configuration.state_dir is None:
         yield (
@@ -30,9 +31,19 @@ def findings(configuration: Configuration) -> Iterator[Finding]:
                 f"{LOCAL} keeps {key.name} in a file of this node, which protects nothing from whoever reads the disk: "
                 "for development and tests",
             )
+        elif notice := _notice(key, lookup):
+            yield ("keys", index), notice
     for index, endpoint in enumerate(configuration.endpoints):
         for location, message in _endpoint(endpoint):
             yield ("endpoints", index, *location), message
+
+
+def _notice(key: ProviderConfig, lookup: ProviderLookup) -> str | None:
+    """What `serve` logs about this key at its start, which it does not open here."""
+    try:
+        return lookup(key.provider)(key).notice
+    except Exception:  # noqa: BLE001  a vendor may raise anything, and no advice is no fault of the configuration
+        return None
 
 
 def _endpoint(endpoint: EndpointConfig) -> Iterator[Finding]:

@@ -30,8 +30,9 @@ def load_text(text: str, name: str, *, lookup: ProviderLookup | None = None) -> 
 def lint_text(text: str, name: str, *, lookup: ProviderLookup | None = None) -> list[Problem]:
     """Return the warnings about a configuration that can be used. Raises `ConfigInvalid` for one that cannot."""
     document = read(text, name)
+    lookup = lookup or registry.provider_class
     configuration = build(document, "", lookup)
-    return [document.problem(where, message) for where, message in advice.findings(configuration)]
+    return [document.problem(where, message) for where, message in advice.findings(configuration, lookup)]
 
 
 def single(

@@ -82,3 +82,38 @@ def test_several_active_members_are_as_safe_as_the_weakest(lookup: Lookup) -> No
 
 def test_a_group_that_may_connect_gives_no_warning(lookup: Lookup) -> None:
     assert warnings(CLEAN.replace("epoch: 1", 'epoch: 1\n  socketGroup: 0\n  socketMode: "0660"'), lookup) == []
+
+
+def test_what_a_provider_wants_known_is_a_warning(
+    lookup: Lookup, providers: dict[str, type[Provider[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers["acmekms"], "notice", "it is closed on Sundays")
+    assert warnings(CLEAN, lookup) == ["6:3: keys[0]: it is closed on Sundays"]
+    (unused,) = warnings(CLEAN.replace("endpoints:", ANOTHER), lookup)[1:]
+    assert "second is a member of no endpoint" in unused
+
+
+def test_a_provider_that_cannot_say_what_it_wants_known_gives_no_warning(
+    lookup: Lookup, providers: dict[str, type[Provider[Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Provider[Any], config: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(providers["acmekms"], "__init__", fail)
+    assert warnings(CLEAN, lookup) == []
+
+
+BOOTSTRAP = {
+    "vault-transit": "address: 'https://v', transitKey: k, auth: {method: kubernetes, role: r}",
+    "aws-kms": "keyID: 'arn:aws:kms:eu-west-1:111122223333:key/a', "
+    "webIdentity: {roleARN: 'arn:aws:iam::111122223333:role/r', tokenFile: /var/run/secrets/token}",
+}
+
+
+@pytest.mark.parametrize("provider", BOOTSTRAP)
+def test_credentials_that_need_the_api_server_which_waits_for_the_plugin_are_warned_of(provider: str) -> None:
+    text = CLEAN.replace("provider: acmekms, address: a, auth: {method: token, tokenFile: /t}", "PLACE")
+    text = text.replace("PLACE", f"provider: {provider}, {BOOTSTRAP[provider]}")
+    (warning,) = map(str, lint_text(text, "f"))
+    assert warning.startswith("f:6:3: keys[0]: ")
+    assert "neither can start" in warning
