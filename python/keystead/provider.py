@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -255,6 +255,15 @@ class Provider(ABC, Generic[ConfigT]):
         nothing to say. Override it where the KMS tells.
         """
         return ()
+
+    def policy(self, clusters: Sequence[str]) -> str | None:  # noqa: ARG002
+        """Return the smallest rights that this key needs, in the language of its KMS, ready to be given to its tool.
+
+        Computed from the configuration alone, without `open`; printed by `keystead generate policy`. `clusters` are
+        the labels that wraps may have, for a KMS whose policies can see the context. Ends with a newline. `None` where
+        there are no policies.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,3 +62,37 @@ def test_a_page_counts_the_calls_of_a_node_and_a_day_as_they_are_made(name: str)
     cost = (PAGES / f"{name}.md").read_text().partition("\n## Cost\n")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (active|`decrypt`) \| ([0-9]+) \|", cost, re.MULTILINE)
     assert {key: int(count) for key, count in rows} == calls_a_day()
+
+
+POLICIES = {
+    "vault-transit": ("```hcl\n", "```"),
+    "aws-kms": ("The smallest policy of the role or user for the cluster `prod-eu-1`:\n\n```json\n", "```"),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_policy_on_the_page_is_what_the_provider_says(name: str) -> None:
+    start, end = POLICIES[name]
+    text = (PAGES / f"{name}.md").read_text()
+    shown = text.partition(start)[2].partition(end)[0]
+    fields: dict[str, Any] = {
+        "vault-transit": {
+            "address": "https://vault.example:8200",
+            "transitKey": "k8s",
+            "auth": {"method": "token", "tokenFile": "/t"},
+        },
+        "aws-kms": {"keyID": "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"},
+    }[name]
+    provider = registry.provider_class(name)
+    said = provider(provider.config_type.model_validate({"name": "k", "provider": name, **fields})).policy(
+        ["prod-eu-1"]
+    )
+    assert said is not None
+    if name == "aws-kms":
+        printed, on_page = json.loads(said), json.loads(shown)
+        for statement in printed["Statement"]:
+            condition = statement.get("Condition", {}).get("StringEquals", {})
+            condition.update({key: value[0] for key, value in condition.items()})
+        assert printed == on_page
+    else:
+        assert "".join(line for line in said.splitlines(keepends=True) if not line.startswith("#")) == shown

@@ -7,6 +7,8 @@ from typing import Literal
 
 import click
 
+from keystead.cli.deploy import COMMANDS
+
 
 @click.group()
 def generate() -> None:
@@ -45,3 +47,7 @@ def migration(*, resources: str, kubernetes: str, method: Literal["auto", "objec
         click.echo(made.objects(parsed, api, datetime.now(UTC).strftime("%Y%m%d-%H%M%S")), nl=False)
     else:
         click.echo(made.loop(parsed), nl=False)
+
+
+for _command in COMMANDS:
+    generate.add_command(_command)

@@ -7,7 +7,8 @@ CloudTrail shows. `Decrypt` names the key, so that a wrap of another key is refu
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keystead.provider import (
@@ -87,6 +88,21 @@ class AwsKmsProvider(Provider[AwsKmsConfig]):
         key = self._call("DescribeKey", deadline).section("KeyMetadata")
         if key.get("Origin") == "EXTERNAL" and key.get("ExpirationModel") == "KEY_MATERIAL_EXPIRES":
             yield f"its imported material expires at {key.get('ValidTo')}: import it again without an end"
+
+    def policy(self, clusters: Sequence[str]) -> str:
+        """An identity policy, which AWS takes without comments. The condition keeps clusters apart that share a key."""
+        arn = self.config.key_in("*") if self.config.is_multi_region else self.config.keyID
+        statements = [
+            {
+                "Sid": "KeysteadWrapAndUnwrap",
+                "Effect": "Allow",
+                "Action": ["kms:Encrypt", "kms:Decrypt"],
+                "Resource": arn,
+                "Condition": {"StringEquals": {"kms:EncryptionContext:keystead:cluster": list(clusters)}},
+            },
+            {"Sid": "KeysteadLook", "Effect": "Allow", "Action": "kms:DescribeKey", "Resource": arn},
+        ]
+        return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2) + "\n"
 
     def close(self) -> None:
         kms, self._kms = self._kms, None

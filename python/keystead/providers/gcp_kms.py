@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keystead.provider import (
@@ -105,6 +105,19 @@ class GcpKmsProvider(Provider[GcpKmsConfig]):
                 "be changed: make the next one with --destroy-scheduled-duration=30d, and deny "
                 "cloudkms.cryptoKeyVersions.destroy"
             )
+
+    def policy(self, clusters: Sequence[str]) -> str:  # noqa: ARG002  # conditions cannot see the context
+        _, project, _, location, _, ring, _, key = self.config.keyName.split("/")
+        bind = (
+            f"gcloud kms keys add-iam-policy-binding {key} \\\n"
+            f"  --project={project} --location={location} --keyring={ring} \\\n"
+            '  --member="serviceAccount:$SERVICE_ACCOUNT" --role=roles/cloudkms.'
+        )
+        return (
+            f"# Key {self.config.name}: both roles on this key alone. SERVICE_ACCOUNT is the e-mail address that the\n"
+            "# plugin has; the second role lets it see rotations.\n"
+            f"{bind}cryptoKeyEncrypterDecrypter\n{bind}viewer\n"
+        )
 
     def close(self) -> None:
         service, self._service = self._service, None

@@ -11,7 +11,7 @@ import base64
 import binascii
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from keystead.provider import (
@@ -133,6 +133,17 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
         for setting in ("exportable", "allow_plaintext_backup"):
             if key.get(setting) is True:
                 yield f"{at} is {setting}: who may read it has the key; that cannot be taken back, so move to a new key"
+
+    def policy(self, clusters: Sequence[str]) -> str:  # noqa: ARG002  # policies cannot see associated_data
+        mount, key = self.config.mount, self.config.transitKey
+        namespace = f" in the namespace {self.config.namespace}" if self.config.namespace else ""
+        return (
+            f"# Key {self.config.name}: a policy of Vault or OpenBao{namespace}. Give it to the plugin's role\n"
+            "# together with `default`. Never add `create`: a typing error in transitKey would then make a new key.\n"
+            f'path "{mount}/encrypt/{key}" {{ capabilities = ["update"] }}\n'
+            f'path "{mount}/decrypt/{key}" {{ capabilities = ["update"] }}\n'
+            f'path "{mount}/keys/{key}"    {{ capabilities = ["read"] }}\n'
+        )
 
     def close(self) -> None:
         transport, self._transport, self._credentials = self._transport, None, None

@@ -28,6 +28,7 @@ from keystead.server.http import Page
 from keystead.server.metrics import Metrics
 from keystead.server.reload import Refused, Reloader, Source
 from keystead.server.sockets import SocketRefused
+from keystead.server.systemd import Systemd
 from keystead.server.web import Web
 
 TICK = 5.0
@@ -51,6 +52,7 @@ class Application:
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._changing = threading.Lock()
         self._stopping = False
+        self._systemd = Systemd()
 
     def run(self, announce: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT; call `announce` once the sockets listen.
@@ -63,6 +65,7 @@ class Application:
             change = self._front.prepare(self._config.endpoints)
             self._front.commit(change, self._plugin.endpoints, log_calls=_log_calls(self._config))
             announce()
+            self._systemd.ready()
             self._plugin.start()
             self._metrics.watch(lambda: self._plugin.endpoints, lambda: self._reloader.standing)
             self._web.serve(self._config)
@@ -74,6 +77,7 @@ class Application:
             self._wait()
             log.info("server.draining")
         finally:
+            self._systemd.stopping()
             self._reloader.stop()
             # A reload that is under way is over when this lock is free, and a later one finds that it is too late.
             with self._changing:
@@ -109,16 +113,27 @@ class Application:
 
     def _wait(self) -> None:
         """Serve until the signal to stop."""
+        pause = min(TICK, self._systemd.pause or TICK)
         while True:
             try:
-                number = self._signals.get(timeout=TICK)
+                number = self._signals.get(timeout=pause)
             except queue.Empty:
                 self._web.retry()
                 self._front.flush()
+                self._sign_of_life()
                 continue
             if number != signal.SIGHUP:
                 return
             self._reloader.demand()
+
+    def _sign_of_life(self) -> None:
+        """Tell the watchdog that Status can be answered: if it cannot, this hangs here too, and a restart is right.
+
+        That a remote is away must never end up here: a restart throws away the KEKs that all still works with.
+        """
+        for endpoint in self._plugin.endpoints.values():
+            endpoint.status()
+        self._systemd.alive()
 
     def _take_up(self, config: Configuration) -> None:
         """Put a configuration to use as a whole, or raise `Refused` with nothing changed. The reloader's thread."""

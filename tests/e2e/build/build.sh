@@ -10,7 +10,9 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${KEYSTEAD_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keystead}/cluster
-binaries=(etcd kubectl kube-apiserver)
+# KEYSTEAD_ALSO=kubeadm adds what one test holds our part of its configuration against.
+read -r -a also <<<"${KEYSTEAD_ALSO:-}"
+binaries=(etcd kubectl kube-apiserver "${also[@]}")
 
 say() { printf '%s\n' "$*"; }
 die() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
@@ -109,6 +111,7 @@ answers_version() {
   local version=$1 name=$2
   case $name in
     etcd) [[ $(bin/etcd --version) == "etcd Version: 3."* ]] ;;
+    kubeadm) [[ $(bin/kubeadm version -o short) == "$version" ]] ;;
     kubectl) [[ $(bin/kubectl version --client) == "Client Version: $version"* ]] ;;
     *) [[ $("bin/$name" --version) == "Kubernetes $version" ]] ;;
   esac

@@ -86,3 +86,16 @@ def test_a_certificate_of_somebody_else_is_told_from_a_server_that_is_away(
     said = found(tls_bao, "tls", token, tmp_path)
     assert {"KS-D031"} <= said.keys() <= {"KS-D031", "KS-D035", "KS-D036"}
     assert "issuer" in said["KS-D031"]
+
+
+def test_the_policy_that_the_provider_says_is_all_that_its_key_needs(bao: Bao, make: Make, tmp_path: Path) -> None:
+    bao.key("said")
+    policy = make(bao, "said").policy(["lab"])
+    bao.write("sys/policies/acl/said-by-provider", policy=policy)
+    token = bao.make_token("said-by-provider", period="24h")
+    assert found(bao, "said", token, tmp_path) == {}
+    for right in ("encrypt", "decrypt"):
+        weaker = "".join(line for line in policy.splitlines(keepends=True) if f"/{right}/" not in line)
+        bao.write("sys/policies/acl/weaker", policy=weaker)
+        weak = found(bao, "said", bao.make_token("weaker", period="24h"), tmp_path)
+        assert {"encrypt": "KS-D035", "decrypt": "KS-D036"}[right] in weak

@@ -374,6 +374,7 @@ FAULTS: dict[str, tuple[int, Plant]] = {
     "a token that all may read": (5, _after(lambda s: s.token.chmod(0o644))),
     "a directory where all may write": (6, _after(lambda s: (s.directory / "etc").chmod(0o777))),
     "a state directory that is a file": (7, _after(_a_file_for_the_state)),
+    "a state directory where all may write": (7, _after(lambda s: (s.directory / "state").chmod(0o777))),
     "a state directory in memory": (
         8,
         lambda s: (s.directory / "mounts").write_text(f"tmpfs {s.directory}/state tmpfs rw 0 0\n"),
@@ -424,6 +425,10 @@ FAULTS: dict[str, tuple[int, Plant]] = {
     "no socket mounted": (70, lambda s: s.server["volumeMounts"].pop()),
     "no EncryptionConfiguration in use": (71, _flag("--encryption-provider-config=")),
     "another EncryptionConfiguration in use": (71, _flag("encryption.yaml", "other.yaml")),
+    "the EncryptionConfiguration mounted as a file": (
+        77,
+        lambda s: s.server["volumeMounts"].append({"name": "etc", "mountPath": f"{s.directory}/etc/encryption.yaml"}),
+    ),
     "no automatic reload": (72, _flag("automatic-reload")),
     "v1 without its gate": (73, lambda s: s.config["endpoints"][0].update(kmsVersions=["v2", "v1beta1"])),
     "v2 for 1.28": (74, lambda s: s.server.update(image="kube-apiserver:v1.28.9")),
@@ -448,6 +453,7 @@ FAULTS: dict[str, tuple[int, Plant]] = {
     ),
     "a unit after kubelet": (86, _unit("Before=kubelet.service\n")),
     "a unit that is not restarted": (86, _unit("Restart=always\n")),
+    "a runtime directory that goes with the plugin": (90, _unit(add="RuntimeDirectory=keystead\n")),
     "a user that may not read the token": (87, _unit(add="User=65534\n")),
     "a pod's user that may not read the token": (87, _set("container", "securityContext", {"runAsUser": 65532})),
     "an image that is pulled each time": (88, _set("container", "imagePullPolicy", "Always")),

@@ -79,6 +79,8 @@ def manifest(pod: Pod, path: Path, encryption_file: Path | None, config: Configu
             yield found(71, "fail", subject, f"{named} is not mounted")
         elif encryption_file is not None and not _is(pod, Path(named), encryption_file):
             yield found(71, "fail", subject, f"--encryption-provider-config is {named}, not {encryption_file}")
+        if mount is not None and (mount.path == Path(named) or mount.sub_path):
+            yield found(77, "warn", subject, f"{named} itself is mounted")
         if pod.flag("encryption-provider-config-automatic-reload") != "true":
             yield found(72, "warn", subject, "no --encryption-provider-config-automatic-reload=true")
     for endpoint in config.endpoints if config is not None else ():

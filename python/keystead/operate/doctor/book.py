@@ -98,7 +98,7 @@ _CONFIGURATION = Chapter(
         Check(
             "KS-D007",
             "The state directory can be written",
-            "a directory, or one that can be made, writable for the plugin's user and closed to others",
+            "a directory, or one that can be made, writable for the plugin's user and for no other",
             "Each start makes a new local KEK, for which every active key has to answer; while one does not, nothing "
             "can be written.",
             "install -d -m 0700 DIRECTORY, owned by the plugin's user.",
@@ -393,6 +393,14 @@ _APISERVER = Chapter(
             "Set the flag.",
         ),
         Check(
+            "KS-D077",
+            "It sees a file that takes the place of another",
+            "the directory of the EncryptionConfiguration is mounted, not the file",
+            "A mounted file stays the old one when an editor or a tool moves a new one into its place: this API server "
+            "never takes up the next stage, and others do.",
+            "Mount a directory of its own, such as /etc/kubernetes/encryption.",
+        ),
+        Check(
             "KS-D073",
             "The KMS v1 gate is on where v1 is used",
             "--feature-gates=KMSv1=true from Kubernetes 1.29 on",
@@ -477,6 +485,14 @@ _FORM = Chapter(
             "Before= kubelet, k3s or rke2; Restart=; RestartPreventExitStatus=78",
             "The API server starts without the plugin and may end; or a crash is for good.",
             "`keystead generate systemd`",
+        ),
+        Check(
+            "KS-D090",
+            "The socket's directory outlives a restart",
+            "RuntimeDirectoryPreserve=yes where systemd makes the directory",
+            "systemd removes it when the plugin stops. Containers that have mounted it keep the removed one: the API "
+            "server never sees the plugin again until its own restart.",
+            "RuntimeDirectoryPreserve=yes",
         ),
         Check(
             "KS-D087",

@@ -93,8 +93,8 @@ def state(config: Configuration, machine: Machine) -> Iterator[Finding]:
         return
     if not os.access(there, os.W_OK | os.X_OK):
         yield found(7, "fail", str(path), f"user {machine.uid} may not write to {there}")
-    elif there == path and mode & _OTHERS:
-        yield found(7, "warn", str(path), f"mode {stat.S_IMODE(mode):04o} lets others in")
+    elif there == path and mode & stat.S_IWOTH:
+        yield found(7, "fail", str(path), f"mode {stat.S_IMODE(mode):04o} lets others write")
     if machine.forgets(there):
         yield found(8, "warn", str(path), "it is in memory (tmpfs)")
     for endpoint in config.endpoints:

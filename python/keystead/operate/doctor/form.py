@@ -116,6 +116,10 @@ def unit(text: str, path: Path, config: Configuration | None) -> Iterator[Findin
         yield found(86, "warn", subject, "no RestartPreventExitStatus=78: it would restart for ever with a bad file")
     if not values.get("OOMScoreAdjust", "").startswith("-"):
         yield found(83, "warn", subject, "no OOMScoreAdjust below 0")
+    if values.get("RuntimeDirectory") and values.get("RuntimeDirectoryPreserve", "no") != "yes":
+        yield found(
+            90, "fail", subject, f"RuntimeDirectoryPreserve is {values.get('RuntimeDirectoryPreserve', 'not set')}"
+        )
     user = values.get("User")
     if config is not None and user not in (None, "root", "0"):
         try:

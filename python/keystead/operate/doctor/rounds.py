@@ -184,7 +184,7 @@ class _Round:
                 yield found(71, "unknown", str(node.apiserver), "is no manifest of kube-apiserver that can be read")
             else:
                 yield from self._covering(
-                    (70, 71, 72, 76), apiserver.manifest(server, node.apiserver, encryption, config)
+                    (70, 71, 72, 76, 77), apiserver.manifest(server, node.apiserver, encryption, config)
                 )
         minor = apiserver.minor_version(node.kubernetes or (server.image_tag if server is not None else ""))
         if minor is not None and config is not None:
@@ -200,7 +200,7 @@ class _Round:
             return
         try:
             if chosen == "systemd":
-                yield from self._covering((83, 86, 87), form.unit(path.read_text(), path, config))
+                yield from self._covering((83, 86, 87, 90), form.unit(path.read_text(), path, config))
             else:
                 pod = manifest.read(path, "keystead")
                 numbers = (81, 84, 85, 87, 88, 89) if chosen == "sidecar" else (81, 82, 83, 84, 85, 87, 88, 89)
