@@ -26,7 +26,7 @@ from .remotes import keystead, schemes
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 SECRETS = 20
-SOAK = 40
+SOAK = 55
 """Seconds. Long enough for all that is looked at while it lasts, on a busy machine too."""
 NEVER_DECRYPT = (
     "key y is active here without having been decrypt before: apply stage decrypt on every node first, until keystead "
