@@ -30,8 +30,11 @@ __all__ = [
     "V1Cipher",
     "Wrap",
     "WriteState",
+    "encode_decrypt",
     "encode_status",
     "encode_version",
+    "foreign_v1",
+    "foreign_v2",
     "harden_process",
     "is_ping",
     "key_id",
@@ -204,6 +207,18 @@ def is_ping(request: bytes) -> bool:
 
 def request_uid(request: bytes) -> str:
     """The uid field of a v2 request, for a log line; empty if there is none or the request is malformed."""
+
+def foreign_v2(request: bytes) -> tuple[bytes, str, list[tuple[str, bytes]]] | None:
+    """Ciphertext, key_id and annotations of a v2 DecryptRequest for what another plugin wrote.
+
+    `None` if any of them begins as ours do, be it damaged. Raises `MalformedRequest`.
+    """
+
+def foreign_v1(request: bytes) -> bytes | None:
+    """The ciphertext of a v1beta1 DecryptRequest for what another plugin wrote; `None` if it begins as ours do."""
+
+def encode_decrypt(plaintext: bytes | bytearray) -> bytes:
+    """A DecryptResponse of either version. A bytearray is wiped."""
 
 def encode_status(version: str, healthz: str, key_id: str) -> bytes: ...
 def encode_version(version: str, runtime_name: str, runtime_version: str) -> bytes: ...

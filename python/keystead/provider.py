@@ -19,7 +19,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -41,6 +41,7 @@ __all__ = [
     "KEK_SIZE",
     "Capabilities",
     "ConfigError",
+    "Foreign",
     "InvalidCiphertext",
     "KeyDisabled",
     "KeyNotFound",
@@ -151,6 +152,18 @@ class WrapContext:
         return {"keystead:v": "1", "keystead:kek": self.kek_id.hex(), "keystead:cluster": self.cluster}
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What another KMS plugin answered to an Encrypt of kube-apiserver. No part of it begins as Keystead's do."""
+
+    api: Literal["v1beta1", "v2"]
+    ciphertext: bytes
+    key_id: str = ""
+    """What that plugin's Status advertised; empty in v1beta1."""
+    annotations: tuple[tuple[str, bytes], ...] = ()
+    """Its annotations; none in v1beta1."""
+
+
 class Wrapped(NamedTuple):
     """The answer of `Provider.wrap`."""
 
@@ -189,6 +202,9 @@ class Provider(ABC, Generic[ConfigT]):
 
     Set it on the class, or in `__init__` where it depends on the configuration.
     """
+
+    reads: str | None = None
+    """Name of another KMS plugin, if the configuration asks to read what it wrote with this key: see `read`."""
 
     def __init__(self, config: ConfigT) -> None:
         """Keep the configuration. Do nothing that can fail or block: no file, no network, no SDK."""
@@ -231,6 +247,21 @@ class Provider(ABC, Generic[ConfigT]):
         if the remote refuses the bytes or the context. Never guess and never try another key: a wrong key is worse
         than none.
         """
+
+    def recognises(self, foreign: Foreign) -> bool:  # noqa: ARG002
+        """Whether the plugin of `reads` can have written this with this key. From the form alone, without a call.
+
+        Strictly: what is not recognised is refused as nobody's, and what is costs a call.
+        """
+        return False
+
+    def read(self, foreign: Foreign, deadline: float) -> bytes | bytearray:  # noqa: ARG002
+        """Decrypt what was recognised, exactly as its plugin would, and nothing that `wrap` made.
+
+        Only called while `reads` is set. Return the 32 bytes that kube-apiserver gave to be encrypted. Raise as
+        `unwrap` does.
+        """
+        raise InvalidCiphertext("this provider reads no other plugin's ciphertexts")
 
     def keep_alive(self, deadline: float) -> None:
         """Renew the credentials if that is due. Called every minute or so while the key is open.

@@ -5,6 +5,10 @@ from __future__ import annotations
 from keystead import errors
 from keystead.provider import KEK_SIZE, Wrapped
 
+SEED_SIZE = 32
+"""Bytes that kube-apiserver encrypts with, of either version. A plugin's health check encrypts fewer: those are known
+to everybody, and must not come back as a key."""
+
 _MAX_REF = 512
 _MAX_VERSION = 64
 
@@ -48,6 +52,16 @@ class Answers:
         if len(kek) != KEK_SIZE:
             raise self.misbehaved(f"unwrap returned {len(kek)} bytes instead of {KEK_SIZE}")
         return kek
+
+    def seed(self, seed: object) -> bytes | bytearray:
+        """Check what `read` returned. All that kube-apiserver ever has stored is seeds and DEKs of 32 bytes."""
+        if not isinstance(seed, bytes | bytearray):
+            raise self.misbehaved(f"read returned {type(seed).__name__} instead of bytes")
+        if len(seed) != SEED_SIZE:
+            raise errors.InvalidCiphertext(
+                f"key {self._name}: read: this holds {len(seed)} bytes, and a key of kube-apiserver has {SEED_SIZE}"
+            )
+        return seed
 
     def failure(self, operation: str, exc: BaseException) -> errors.ProviderError:
         """Return what an exception of the provider stands for: a class that the host knows, with a text to show."""

@@ -26,7 +26,7 @@ from keystead.host.answers import Answers
 from keystead.host.caller import Caller
 from keystead.host.lane import Lane, LaneClosedError
 from keystead.host.observer import Observer
-from keystead.provider import Provider, ProviderConfig, WrapContext, Wrapped
+from keystead.provider import Foreign, Provider, ProviderConfig, WrapContext, Wrapped
 
 _HOUSEKEEPING_CALLS = 2
 _GRACE = 0.1
@@ -71,10 +71,13 @@ class Guard:
         self._make = make
         self._instance = _Instance(make())
         self.notice = self._instance.provider.notice
+        self.reads = self._instance.provider.reads
+        """The plugin whose ciphertexts this key reads too, if any."""
         self._answers = Answers(key.name)
         self._caller = Caller(key, self._answers, observer)
         self._checks: dict[str, Callable[[Any], Any]] = {
             "unwrap": self._answers.kek,
+            "read": self._answers.seed,
             "open": lambda ref: self._answers.ref(ref, self._ref),
         }
         self._ref: str | None = None
@@ -142,6 +145,27 @@ class Guard:
         return self._start(
             self._unwraps, instance, "unwrap", deadline, partial(self._unwrap_record, record, context, deadline)
         )
+
+    def recognises(self, foreign: Foreign) -> bool:
+        """Whether the configuration asks to read another plugin's ciphertexts, and this seems to be one."""
+        provider = self._instance.provider
+        try:
+            return self.reads is not None and provider.recognises(foreign) is True
+        except Exception:  # noqa: BLE001  a vendor may raise anything
+            return False
+
+    def start_read(self, foreign: Foreign, deadline: float) -> Future[bytes | bytearray]:
+        """Start to decrypt what was recognised, opening the key first if need be.
+
+        The future ends with the 32 bytes or a `ProviderError`; it may be late.
+        """
+
+        def read() -> bytes | bytearray:
+            self.open(deadline)
+            seed: bytes | bytearray = self._call(self._instance, "read", deadline, foreign, in_line=True)
+            return seed
+
+        return self._start(self._unwraps, self._instance, "read", deadline, read)
 
     @property
     def credential_expiry(self) -> float | None:

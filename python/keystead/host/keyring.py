@@ -1,4 +1,5 @@
-"""Brings the local KEK of a record into the store: one remote unwrap however many Decrypts wait for it.
+"""Brings the local KEK of a record into the store: one remote unwrap however many Decrypts wait for it. What another
+plugin wrapped is read the same way.
 
 Two clocks run. A Decrypt waits as long as its own time allows; the flight it waits for goes on in the background until
 `unwrap_timeout`, so that the API server's next try finds the KEK in the store.
@@ -11,7 +12,6 @@ record that carries a live one must fail alone.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -23,10 +23,10 @@ import structlog
 from keystead import errors
 from keystead._core import KekStore, Record
 from keystead.host import background
-from keystead.host.guard import Guard
+from keystead.host.errands import Errand, Reading, Unwrapping
 from keystead.host.members import Members
-from keystead.host.verdict import combine, is_transient
-from keystead.provider import WrapContext
+from keystead.host.verdict import is_transient
+from keystead.provider import Foreign
 
 WAITING_LIMIT = 512
 """Decrypts of one endpoint that may wait for a remote KMS at once; the next one is refused."""
@@ -34,9 +34,6 @@ FLIGHT_LIMIT = 512
 """Records of one endpoint that may be on their way at once, with or without a Decrypt that still waits."""
 SHARE = 3
 """Records that the same members can open may take up to so many places for each one that is left free."""
-HEDGE_DELAY = 0.4
-"""Seconds without an answer after which the next member is asked too. With two members and the first one silent, a
-Decrypt is answered well inside the API server's 3 s."""
 REFUSAL_LIFE = 10.0
 """Seconds for which a definitive refusal of a record is remembered. Failures that may pass are never remembered."""
 _REFUSALS = 1024
@@ -47,16 +44,17 @@ log = structlog.get_logger("keystead.keyring")
 
 
 class _Flight:
-    """One record on its way into the store."""
+    """One errand on its way."""
 
-    __slots__ = ("done", "error", "expires", "members", "record")
+    __slots__ = ("answer", "done", "errand", "error", "expires", "members")
 
-    def __init__(self, record: Record, members: frozenset[str], expires: float) -> None:
-        self.record = record
+    def __init__(self, errand: Errand, members: frozenset[str], expires: float) -> None:
+        self.errand = errand
         self.members = members
         """Names of those that may open it."""
         self.expires = expires
         self.done = threading.Event()
+        self.answer: bytes | bytearray | None = None
         self.error: errors.KeysteadError | None = None
 
 
@@ -119,7 +117,25 @@ class Keyring:
 
         Raises `TimedOut`, `Overloaded`, or what the members said.
         """
-        flight = self._join(record)
+        self._wait(Unwrapping(self._store, record), budget)
+
+    @property
+    def reads_any(self) -> bool:
+        """Whether a member is asked to read what another plugin wrote."""
+        return any(member.guard.reads is not None for member in self._members.online)
+
+    def reads(self, foreign: Foreign) -> bool:
+        """Whether a member is asked to read what this seems to be."""
+        return any(True for _ in self._members.for_foreign(foreign))
+
+    def read(self, foreign: Foreign, budget: float) -> bytes | bytearray:
+        """Return what another plugin wrapped, which a member reads. Raises as `unwrap` does."""
+        answer = self._wait(Reading(foreign), budget)
+        assert answer is not None  # noqa: S101  # a reading that has not failed has an answer
+        return answer
+
+    def _wait(self, errand: Errand, budget: float) -> bytes | bytearray | None:
+        flight = self._join(errand)
         try:
             if not flight.done.wait(budget):
                 raise errors.TimedOut(
@@ -131,32 +147,34 @@ class Keyring:
         if flight.error is not None:
             # Many threads raise this error, and raising writes into the object, so each raises a copy.
             raise type(flight.error)(*flight.error.args)
+        return flight.answer
 
     def close(self) -> None:
         """Start no more flights. Those under way end by their own deadlines."""
         with self._lock:
             self._closed = True
 
-    def _join(self, record: Record) -> _Flight:
+    def _join(self, errand: Errand) -> _Flight:
+        digest = errand.digest
         with self._lock:
-            refusal = self._refusals.get(record.digest)
+            refusal = self._refusals.get(digest)
             if refusal is not None and self._clock() < refusal[0]:
                 raise type(refusal[1])(*refusal[1].args)
             alone = len(self._members.online) < 2  # then nobody else is waited for
-            flight = self._flights.get(record.digest)
+            flight = self._flights.get(digest)
             new = flight is None
             if flight is None:
                 if self._closed:
                     raise errors.Unavailable("this endpoint is closing; try again")
-                able = frozenset(guard.name for guard in self._members.for_record(record))
-                flight = _Flight(record, able, time.monotonic() + self._unwrap_timeout)
+                able = frozenset(guard.name for guard in errand.able(self._members))
+                flight = _Flight(errand, able, time.monotonic() + self._unwrap_timeout)
                 if not self._flying.has_room(able, alone=alone):
                     raise self._overloaded(self._flying, "records", able)
             if not self._waiting.has_room(flight.members, alone=alone):
                 raise self._overloaded(self._waiting, "calls", flight.members)
             self._waiting.take(flight.members)
             if new:
-                self._flights[record.digest] = flight
+                self._flights[digest] = flight
                 self._flying.take(flight.members)
                 background.start(self._fly(flight, self._members))
             return flight
@@ -172,7 +190,7 @@ class Keyring:
     async def _fly(self, flight: _Flight, members: Members) -> None:
         started = time.monotonic()
         try:
-            await _fetch(self._store, flight.record, members, flight.expires)
+            flight.answer = await flight.errand.run(members, flight.expires)
         except errors.KeysteadError as exc:
             # Without its traceback, whose frames would keep what they hold in memory.
             flight.error = type(exc)(*exc.args)
@@ -182,21 +200,13 @@ class Keyring:
             )
             flight.error = errors.Unsafe("an internal error while a record was unwrapped; see the plugin's log")
         with self._lock:
-            del self._flights[flight.record.digest]
+            del self._flights[flight.errand.digest]
             self._flying.leave(flight.members)
             if flight.error is not None and not is_transient(flight.error):
-                self._remember(flight.record.digest, flight.error)
+                self._remember(flight.errand.digest, flight.error)
         flight.done.set()
-        background.aside(
-            partial(
-                log.info,
-                "kek.unwrapped" if flight.error is None else "kek.unwrap_failed",
-                endpoint=self._name,
-                kek_id=flight.record.kek_id.hex()[:16],
-                seconds=round(time.monotonic() - started, 4),
-                error=str(flight.error) if flight.error is not None else None,
-            )
-        )
+        seconds = round(time.monotonic() - started, 4)
+        background.aside(partial(flight.errand.log, self._name, seconds, flight.error))
 
     def _remember(self, digest: bytes, error: errors.KeysteadError) -> None:
         self._refusals[digest] = (self._clock() + REFUSAL_LIFE, error)
@@ -205,60 +215,5 @@ class Keyring:
 
 
 def fetch(store: KekStore, record: Record, members: Members, deadline: float) -> None:
-    """Unwrap through the first member that can, and admit the KEK; return at the deadline at the latest.
-
-    Members are asked in turn; the next one as soon as one fails, or when nobody has answered for `HEDGE_DELAY`.
-    """
-    background.start(_fetch(store, record, members, deadline)).result()
-
-
-async def _fetch(store: KekStore, record: Record, members: Members, deadline: float) -> None:
-    if store.holds(record):
-        return
-    context = WrapContext(record.kek_id, record.cluster)
-    untried = list(members.for_record(record))
-    if not untried:
-        raise errors.NoConfiguredMember(
-            "none of the keys of this record is a member of this endpoint: "
-            + ", ".join(dict.fromkeys(f"{wrap.scheme} {wrap.ref}" for wrap in record.wraps))
-            + "; add the key as a member with stage decrypt"
-        )
-    failures: list[errors.KeysteadError] = []
-    pending: set[asyncio.Future[bytes | bytearray]] = set()
-    asked: dict[asyncio.Future[bytes | bytearray], Guard] = {}
-    try:
-        while untried or pending:
-            if untried:
-                guard = untried.pop(0)
-                try:
-                    unwrapping = asyncio.wrap_future(guard.start_unwrap(record, context, deadline))
-                except errors.Unavailable as exc:
-                    # A key that a reload has just closed counts as one that failed.
-                    failures.append(exc)
-                    continue
-                unwrapping.add_done_callback(_heed)
-                pending.add(unwrapping)
-                asked[unwrapping] = guard
-            patience = HEDGE_DELAY if untried else max(0.0, deadline - time.monotonic())
-            done, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            for future in done:
-                try:
-                    store.admit(record, future.result())
-                    asked[future].unwrapped += 1
-                    return
-                except errors.KeysteadError as exc:
-                    failures.append(exc)
-            if pending and not untried and time.monotonic() >= deadline:
-                failures.append(errors.TimedOut("the remote KMS has not answered within the time limit of an unwrap"))
-                break
-    finally:
-        for future in pending:
-            # One that still waits in its key's line is not needed any more. One under way ends by itself.
-            future.cancel()
-    raise combine(failures)
-
-
-def _heed(future: asyncio.Future[bytes | bytearray]) -> None:
-    """Look at how a call ended that may have come second: asyncio would report a failure that nobody looked at."""
-    if not future.cancelled():
-        future.exception()
+    """Unwrap through the first member that can, and admit the KEK; return at the deadline at the latest."""
+    background.start(Unwrapping(store, record).run(members, deadline)).result()

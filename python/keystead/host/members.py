@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from keystead import errors
 from keystead._core import ROLE_ONLINE, Record
 from keystead.host.guard import Guard
+from keystead.provider import Foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,13 @@ class Members:
         A record selects among configured members. It can never make the plugin call a key that it merely names.
         """
         online = [wrap for wrap in record.wraps if wrap.role == ROLE_ONLINE]
-        for guard in sorted((member.guard for member in self.online), key=lambda guard: guard.failing):
+        for guard in self._by_health():
             if any(wrap.scheme == guard.scheme and guard.ref in (None, wrap.ref) for wrap in online):
                 yield guard
+
+    def for_foreign(self, foreign: Foreign) -> Iterator[Guard]:
+        """The members that are to read what another plugin wrote, if its form is that plugin's."""
+        return (guard for guard in self._by_health() if guard.recognises(foreign))
+
+    def _by_health(self) -> list[Guard]:
+        return sorted((member.guard for member in self.online), key=lambda guard: guard.failing)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from keystead.provider import (
     Capabilities,
     ConfigError,
+    Foreign,
     KeyDisabled,
     Misbehaved,
     PermissionDenied,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 SAFE_DELAY = 7 * 86400.0
 """Seconds to notice that a version is to be destroyed, and to restore it."""
+MAX_FOREIGN = 1024
+"""Bytes of another plugin's ciphertext: the most that kube-apiserver stores for KMS v2."""
 _NUMBER = r"[1-9][0-9]{0,9}"
 
 
@@ -45,6 +48,7 @@ class GcpKmsProvider(Provider[GcpKmsConfig]):
 
     def __init__(self, config: GcpKmsConfig) -> None:
         super().__init__(config)
+        self.reads = config.compat.reader if config.compat is not None else None
         self._service: Service | None = None
 
     def open(self, deadline: float) -> str:
@@ -87,6 +91,19 @@ class GcpKmsProvider(Provider[GcpKmsConfig]):
     def unwrap(self, blob: bytes, context: WrapContext, version: str, deadline: float) -> bytearray:  # noqa: ARG002
         # The ciphertext names its version, and the service authenticates that too.
         answer = self._opened().decrypt(self.config.keyName, blob, context.aad, deadline)
+        return bytearray(answer.plaintext)
+
+    def recognises(self, foreign: Foreign) -> bool:
+        # k8s-cloudkms-plugin stores the service's ciphertext as it is, whose form is the service's own affair. Its
+        # key_id is the name of the key's version, then a colon and its --key-suffix if it has one.
+        if not 1 <= len(foreign.ciphertext) <= MAX_FOREIGN or foreign.annotations:
+            return False
+        form = re.escape(self.config.keyName) + rf"(/cryptoKeyVersions/{_NUMBER})?(:.*)?"
+        return foreign.api == "v1beta1" or re.fullmatch(form, foreign.key_id) is not None
+
+    def read(self, foreign: Foreign, deadline: float) -> bytearray:
+        # Without additional data, so that nothing that `wrap` made can be opened here.
+        answer = self._opened().decrypt(self.config.keyName, foreign.ciphertext, b"", deadline)
         return bytearray(answer.plaintext)
 
     def keep_alive(self, deadline: float) -> None:

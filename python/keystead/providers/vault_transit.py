@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from keystead.provider import (
     Capabilities,
     ConfigError,
+    Foreign,
     InvalidCiphertext,
     KeyDisabled,
     KeyNotFound,
@@ -43,6 +44,8 @@ OLDEST_VAULT = (1, 13)
 OPENBAO_NAMESPACES = (2, 3)
 """The first OpenBao with namespaces."""
 FLOORS = ("min_decryption_version", "min_encryption_version")
+MAX_FOREIGN = 1024
+"""Bytes of another plugin's ciphertext: the most that kube-apiserver stores for KMS v2."""
 _CIPHERTEXT = re.compile(r"vault:v([1-9][0-9]{0,8}):[A-Za-z0-9+/]+={0,2}")
 
 
@@ -58,6 +61,7 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
     def __init__(self, config: VaultTransitConfig) -> None:
         super().__init__(config)
         self.notice = config.notice
+        self.reads = config.compat.reader if config.compat is not None else None
         self._transport: Transport | None = None
         self._credentials: Credentials | None = None
 
@@ -103,7 +107,25 @@ class VaultTransitProvider(Provider[VaultTransitConfig]):
         match = _CIPHERTEXT.fullmatch(blob.decode("ascii", "replace"))
         if match is None or match[1] != version:
             raise InvalidCiphertext(f"these {len(blob)} bytes are not what version {version} of a transit key wrapped")
-        body = {"ciphertext": match[0], "associated_data": _text(context.aad)}
+        return self._decrypt({"ciphertext": match[0], "associated_data": _text(context.aad)}, version, deadline)
+
+    def recognises(self, foreign: Foreign) -> bool:
+        # vault-kubernetes-kms stores Transit's answer as it is. Its key_id is the latest version of the key, or in its
+        # first releases the time at which that was made: a number either way, and not always that of the ciphertext.
+        if len(foreign.ciphertext) > MAX_FOREIGN or foreign.annotations:
+            return False
+        if not _CIPHERTEXT.fullmatch(foreign.ciphertext.decode("ascii", "replace")):
+            return False
+        return foreign.api == "v1beta1" or re.fullmatch("[1-9][0-9]{0,19}", foreign.key_id) is not None
+
+    def read(self, foreign: Foreign, deadline: float) -> bytearray:
+        match = _CIPHERTEXT.fullmatch(foreign.ciphertext.decode("ascii", "replace"))
+        if match is None:
+            raise InvalidCiphertext("this is not what a transit key encrypted")
+        # Without associated data, so that nothing that `wrap` made can be opened here.
+        return self._decrypt({"ciphertext": match[0]}, match[1], deadline)
+
+    def _decrypt(self, body: Mapping[str, str], version: str, deadline: float) -> bytearray:
         try:
             answer = self._call("decrypt", deadline, body)
         except KeyDisabled as exc:

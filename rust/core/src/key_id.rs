@@ -9,7 +9,8 @@ use crate::error::{Error, Result};
 use crate::record::{self, Wrap};
 
 const DOMAIN: &[u8] = b"keystead.dev/key-id/v1\0";
-const PREFIX: &str = "ks1.e";
+/// What every key_id begins with.
+pub(crate) const PREFIX: &str = "ks1.e";
 const HASH_CHARS: usize = 32;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const FORM: Error = Error::Malformed("the key_id is not one that Keystead makes (ks1.e<epoch>.<hash>)");

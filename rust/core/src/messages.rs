@@ -3,7 +3,9 @@
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::key_id;
 use crate::record::ANNOTATION;
+use crate::seed;
 use crate::wire::{Fields, field_size, put};
 
 /// The largest request that is looked at; kube-apiserver's limits leave room for about half of it.
@@ -74,20 +76,69 @@ impl<'a> DecryptV2<'a> {
     }
 }
 
-fn annotation(entry: &[u8]) -> Result<&[u8]> {
+fn annotation(message: &[u8]) -> Result<&[u8]> {
+    match entry(message)? {
+        (ANNOTATION, value) => Ok(value),
+        _ => Err(Error::Malformed("there is an annotation that Keystead does not write")),
+    }
+}
+
+fn entry(message: &[u8]) -> Result<(&str, &[u8])> {
     let (mut name, mut value) = ("", &[][..]);
-    for field in Fields::of(entry) {
+    for field in Fields::of(message) {
         match field? {
             (1, key) => name = key.text()?,
             (2, content) => value = content.bytes()?,
             _ => {}
         }
     }
-    if name == ANNOTATION {
-        Ok(value)
-    } else {
-        Err(Error::Malformed("there is an annotation that Keystead does not write"))
+    Ok((name, value))
+}
+
+/// A `v2.DecryptRequest` for something that Keystead did not write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignV2<'a> {
+    /// What another plugin's Encrypt answered.
+    pub ciphertext: &'a [u8],
+    /// The name that its Status advertised.
+    pub key_id: &'a str,
+    /// Its annotations, in the order of the message.
+    pub annotations: Vec<(&'a str, &'a [u8])>,
+}
+
+impl<'a> ForeignV2<'a> {
+    /// Parse. `None` if any part begins as Keystead's do, whatever became of the rest: what is ours and damaged is
+    /// never shown to a reader of another format.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`].
+    pub fn parse(request: &'a [u8]) -> Result<Option<Self>> {
+        let mut message = Self { ciphertext: &[], key_id: "", annotations: Vec::new() };
+        for field in fields(request)? {
+            match field? {
+                (1, value) => message.ciphertext = value.bytes()?,
+                (2, value) => _ = value.text()?,
+                (3, value) => message.key_id = value.text()?,
+                (4, value) => message.annotations.push(entry(value.bytes()?)?),
+                _ => {}
+            }
+        }
+        let ours = message.ciphertext.starts_with(seed::TAG)
+            || message.key_id.starts_with(key_id::PREFIX)
+            || message.annotations.iter().any(|(name, _)| *name == ANNOTATION);
+        Ok((!ours).then_some(message))
     }
+}
+
+/// Parse a `v1beta1.DecryptRequest` for something that Keystead did not write, and return the ciphertext; `None` if it
+/// begins as Keystead's do.
+///
+/// # Errors
+/// [`Error::Malformed`].
+pub fn parse_foreign_v1(request: &[u8]) -> Result<Option<&[u8]>> {
+    let ciphertext = parse_decrypt_v1(request)?;
+    let ours = ciphertext.starts_with(seed::V1_TAG) || ciphertext.starts_with(seed::TAG);
+    Ok((!ours).then_some(ciphertext))
 }
 
 /// The uid of a `v2.EncryptRequest` or `v2.DecryptRequest`, for a log line; empty if there is none or the bytes are

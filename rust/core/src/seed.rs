@@ -12,6 +12,11 @@ use crate::secret::{KekId, Keys};
 /// The most bytes that Encrypt takes: what kube-apiserver's limit of 1 KiB for a v2 ciphertext leaves.
 pub const MAX_PLAINTEXT: usize = MAX_SEED - HEADER_SIZE - OVERHEAD;
 
+/// What a sealed seed begins with, whatever the version of its format.
+pub(crate) const TAG: &[u8] = b"KSD";
+/// What a v1 ciphertext begins with, whatever the version of its format.
+pub(crate) const V1_TAG: &[u8] = b"KS1";
+
 const MAX_SEED: usize = 1024;
 const MAGIC: &[u8; 4] = b"KSD\x01";
 const SUITE: u8 = 1;

@@ -4,8 +4,8 @@
 
 use std::sync::LazyLock;
 
-use keystead_core::messages::{self, DecryptV2, EncryptV2};
-use keystead_core::{Decrypted, Store};
+use keystead_core::messages::{self, DecryptV2, EncryptV2, ForeignV2};
+use keystead_core::{ANNOTATION, Decrypted, Store};
 use libfuzzer_sys::fuzz_target;
 
 static STORE: LazyLock<Store> = LazyLock::new(|| Store::new(vec!["prod-eu-1".to_owned()], 8));
@@ -33,6 +33,15 @@ fuzz_target!(|request: &[u8]| {
         assert_eq!(messages::is_ping(request), bytes == b"ping");
         let written = message(&[(1, b"v1beta1"), (2, bytes)]);
         assert_eq!(messages::parse_decrypt_v1(&written), Ok(bytes));
+    }
+    if let Ok(Some(foreign)) = ForeignV2::parse(request) {
+        assert!(!foreign.ciphertext.starts_with(b"KSD"), "ours is never shown to a reader of another format");
+        assert!(foreign.annotations.iter().all(|(name, _)| *name != ANNOTATION));
+        assert!(STORE.decrypt_v2(request).is_err());
+    }
+    if let Ok(Some(foreign)) = messages::parse_foreign_v1(request) {
+        assert!(!foreign.starts_with(b"KS1"));
+        assert!(STORE.decrypt_v1(request).is_err());
     }
     assert!(!matches!(STORE.decrypt_v2(request), Ok(Decrypted::Answer(_))));
     assert!(!matches!(STORE.decrypt_v1(request), Ok(Decrypted::Answer(_))));

@@ -8,9 +8,12 @@ mod record;
 mod secrets;
 mod store;
 
-use keystead_core::messages;
+use keystead_core::messages::{self, ForeignV2};
 use keystead_locked::{Arena, Report, harden_process as harden};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+type Foreign<'py> = (Bound<'py, PyBytes>, String, Vec<(String, Bound<'py, PyBytes>)>);
 
 /// Whether the memory that holds keys could be protected.
 #[pyclass(frozen, get_all, module = "keystead._core")]
@@ -44,6 +47,32 @@ fn request_uid(request: &[u8]) -> &str {
     messages::request_uid(request)
 }
 
+/// Ciphertext, `key_id` and annotations of a v2 `DecryptRequest` that another plugin's Encrypt led to; `None` if any of
+/// them begins as ours do.
+#[pyfunction]
+fn foreign_v2<'py>(py: Python<'py>, request: &[u8]) -> PyResult<Option<Foreign<'py>>> {
+    let parsed = ForeignV2::parse(request).map_err(errors::to_py)?;
+    Ok(parsed.map(|foreign| {
+        let bytes = |value| PyBytes::new(py, value);
+        let annotations =
+            foreign.annotations.into_iter().map(|(name, value)| (name.to_owned(), bytes(value)));
+        (bytes(foreign.ciphertext), foreign.key_id.to_owned(), annotations.collect())
+    }))
+}
+
+/// The ciphertext of a v1beta1 `DecryptRequest` that another plugin's Encrypt led to; `None` if it begins as ours do.
+#[pyfunction]
+fn foreign_v1<'py>(py: Python<'py>, request: &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    let parsed = messages::parse_foreign_v1(request).map_err(errors::to_py)?;
+    Ok(parsed.map(|ciphertext| PyBytes::new(py, ciphertext)))
+}
+
+/// Encode a `DecryptResponse` of either version.
+#[pyfunction]
+fn encode_decrypt<'py>(py: Python<'py>, plaintext: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(py, &messages::encode_decrypt(&secrets::take(plaintext)?)))
+}
+
 /// Encode a v2 `StatusResponse`.
 #[pyfunction]
 fn encode_status(version: &str, healthz: &str, key_id: &str) -> Vec<u8> {
@@ -72,7 +101,8 @@ mod _core {
     use super::store::{KekStore, WriteState};
     #[pymodule_export]
     use super::{
-        MemoryReport, encode_status, encode_version, harden_process, is_ping, memory_report, request_uid,
+        MemoryReport, encode_decrypt, encode_status, encode_version, foreign_v1, foreign_v2, harden_process,
+        is_ping, memory_report, request_uid,
     };
 
     #[pymodule_init]

@@ -12,6 +12,7 @@ import pytest
 
 from keystead import errors
 from keystead._core import ROLE_ONLINE, ROLE_RECOVERY, Kek, KekStore, Record, Wrap
+from keystead.host import asking, errands
 from keystead.host import keyring as keyring_module
 from keystead.host.keyring import FLIGHT_LIMIT, REFUSAL_LIFE, WAITING_LIMIT, Keyring, fetch
 from keystead.host.members import Members
@@ -259,7 +260,7 @@ def test_a_log_whose_reader_has_stalled_delays_no_unwrap(
         def info(self, event: str, **_: object) -> None:
             gate.wait(60)
 
-    monkeypatch.setattr(keyring_module, "log", Stalled())
+    monkeypatch.setattr(errands, "log", Stalled())
     provider = FakeProvider("k")
     ring = Ring(members_of(provider))
     assert [ring.outcome(record_for(provider)) for _ in range(40)] == [None] * 40
@@ -288,7 +289,7 @@ def test_a_first_member_that_hangs_costs_less_than_half_a_second(operation: str,
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no hedge start, however busy the machine is."""
-    monkeypatch.setattr(keyring_module, "HEDGE_DELAY", 60.0)
+    monkeypatch.setattr(asking, "HEDGE_DELAY", 60.0)
 
 
 @pytest.mark.usefixtures("patient")

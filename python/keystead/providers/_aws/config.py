@@ -90,6 +90,23 @@ class WebIdentity(_Section):
     sessionName: SessionName = Field(default="keystead", description=SESSION)
 
 
+class Compat(_Section):
+    """Another KMS plugin, whose ciphertexts are read until they are rewritten."""
+
+    reader: Literal["aws-encryption-provider"] = Field(description="Name of the plugin.")
+    encryptionContext: dict[str, str] | None = Field(
+        default=None,
+        max_length=16,
+        description="What the plugin was given as --encryption-context. Without it, none.",
+    )
+
+    @model_validator(mode="after")
+    def _is_not_ours(self) -> Self:
+        if any(name.startswith("keystead:") for name in self.encryptionContext or ()):
+            raise ValueError("encryptionContext names a pair of Keystead's own wraps, which a reader must never open")
+        return self
+
+
 class AwsKmsConfig(ProviderConfig):
     """A symmetric key of AWS KMS."""
 
@@ -134,6 +151,12 @@ class AwsKmsConfig(ProviderConfig):
         default=None,
         description="PEM file of the CAs that may sign the certificates of KMS, STS and the proxy. Without it, those "
         "that boto3 brings.",
+    )
+
+    compat: Compat | None = Field(
+        default=None,
+        description="Read also what another plugin wrote with this key, in the endpoints that have it as a member. "
+        "Take it away once everything is rewritten.",
     )
 
     @model_validator(mode="after")
@@ -191,6 +214,13 @@ class AwsKmsConfig(ProviderConfig):
             return self.regions
         one = self.region or self.arn[1]
         return (one,) if one else ()
+
+    def is_named(self, arn: str) -> bool:
+        """Whether this is the key's ARN, in any of its regions if it has several."""
+        match = _KEY_ARN.fullmatch(arn)
+        if match is None or (match[1], match[3], match[4]) != (self.arn[0], *self.arn[2:]):
+            return False
+        return self.is_multi_region or match[2] == self.arn[1]
 
     def key_in(self, region: str) -> str:
         """The key's ARN in one of its regions."""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from keystead.provider import ProviderConfig
 
@@ -53,6 +53,14 @@ def _absolute(path: Path) -> Path:
 File = Annotated[Path, AfterValidator(_absolute)]
 
 
+class Compat(BaseModel):
+    """Another KMS plugin, whose ciphertexts are read until they are rewritten."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reader: Literal["k8s-cloudkms-plugin"] = Field(description="Name of the plugin.")
+
+
 class GcpKmsConfig(ProviderConfig):
     """A symmetric key of Google Cloud KMS."""
 
@@ -81,4 +89,9 @@ class GcpKmsConfig(ProviderConfig):
     caFile: File | None = Field(
         default=None,
         description="PEM file of the CAs that may sign the service's certificate. Without it, the public ones.",
+    )
+    compat: Compat | None = Field(
+        default=None,
+        description="Read also what another plugin wrote with this key, in the endpoints that have it as a member. "
+        "Take it away once everything is rewritten.",
     )

@@ -138,6 +138,12 @@ AuthConfig = Annotated[
 ]
 
 
+class Compat(_Section):
+    """Another KMS plugin, whose ciphertexts are read until they are rewritten."""
+
+    reader: Literal["vault-kubernetes-kms"] = Field(description="Name of the plugin.")
+
+
 class VaultTransitConfig(ProviderConfig):
     """A key of a Transit secrets engine, in HashiCorp Vault (from 1.13) or OpenBao."""
 
@@ -169,6 +175,11 @@ class VaultTransitConfig(ProviderConfig):
     proxy: Annotated[str, AfterValidator(_proxy), Field(json_schema_extra={"pattern": "^http://"})] | None = Field(
         default=None,
         description="HTTP proxy that tunnels to the servers, http://host:port. Those of the environment are not used.",
+    )
+    compat: Compat | None = Field(
+        default=None,
+        description="Read also what another plugin wrote with this key, in the endpoints that have it as a member. "
+        "Take it away once everything is rewritten.",
     )
 
     @model_validator(mode="after")
