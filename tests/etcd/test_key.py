@@ -49,6 +49,7 @@ def node(
     unopened: Iterable[Wrap] = (),
     age: float = 0,
     in_use: Iterable[Wrap] | None = None,
+    reads: str | None = None,
 ) -> Path:
     """Write what `keystead status -o json` prints on a node, as far as it is read."""
 
@@ -60,6 +61,7 @@ def node(
             "stage": stage,
             "role": "recovery" if wrap.role == ROLE_RECOVERY else "online",
             "up": wrap not in down,
+            "reads": reads if wrap in decrypt else None,
         }
 
     wraps = [
@@ -226,6 +228,20 @@ def test_other_plugins_and_damaged_values_are_named(save: Save, one_server: Etcd
     assert (code, answer["stores"][0]["foreign"], answer["stores"][0]["damaged"]) == (3, 1, 1)
     text = run("retire-check", "aws-old", "--etcd", one_server.url, *nodes).stdout
     assert "1 objects are under other KMS plugins, which may use the same remote key" in text
+
+
+def test_a_key_that_reads_for_another_plugin_is_in_doubt_while_anything_of_another_plugin_is_left(
+    save: Save, one_server: EtcdServer, tmp_path: Path
+) -> None:
+    new = LocalKek(NEW)
+    save({**stored(new), secret_key("theirs"): store_foreign()})
+    for reads, verdict in ((None, "free"), ("aws-encryption-provider", "unknown")):
+        one = node(tmp_path / "a", [NEW], [OLD], reads=reads)
+        code, answer = check(one_server, *froms(one))
+        assert (code, answer["verdict"]) == ((3, verdict) if reads else (0, verdict))
+        assert any("reads what aws-encryption-provider wrote" in doubt for doubt in answer["doubts"]) == bool(reads)
+    one_server.delete(secret_key("theirs"))
+    assert check(one_server, *froms(one))[0] == 0, "nothing of another plugin is left"
 
 
 def test_an_etcd_that_is_away_or_empty_proves_nothing(save: Save, one_server: EtcdServer, tmp_path: Path) -> None:

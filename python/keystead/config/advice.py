@@ -25,6 +25,12 @@ def findings(configuration: Configuration, lookup: ProviderLookup) -> Iterator[F
     for index, key in enumerate(configuration.keys):
         if key.name not in used:
             yield ("keys", index), f"{key.name} is a member of no endpoint and is not opened"
+        elif (reader := reads(key)) is not None:
+            yield (
+                ("keys", index, "compat"),
+                f"{key.name} also decrypts what {reader} wrote, which nothing binds to this cluster: take it away once "
+                "keystead inventory finds nothing of another plugin",
+            )
         elif key.provider == LOCAL:
             yield (
                 ("keys", index, "provider"),
@@ -68,3 +74,9 @@ def _endpoint(endpoint: EndpointConfig) -> Iterator[Finding]:
             ("members",),
             f"any one of {', '.join(active)} opens everything that is written: as safe as the weakest of them",
         )
+
+
+def reads(key: ProviderConfig) -> str | None:
+    """The other KMS plugin whose ciphertexts a key reads too. A provider that can do that has the field `compat`."""
+    reader: object = getattr(getattr(key, "compat", None), "reader", None)
+    return reader if isinstance(reader, str) else None

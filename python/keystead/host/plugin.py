@@ -105,6 +105,9 @@ class Plugin:
             notice = prepared.guards[name][1].notice
             if notice is not None:
                 log.warning("key.notice", key=name, msg=notice)
+            reads = prepared.guards[name][1].reads
+            if reads is not None:
+                log.warning("key.compat", key=name, reads=reads, msg="it decrypts what another plugin wrote, too")
         targets: dict[str, Target] = {}
         endpoints: dict[str, Endpoint] = {}
         for wanted in config.endpoints:

@@ -70,6 +70,8 @@ class KeyReport:
     """Seconds that it has still to decrypt here before it may become active; 0 for one in the record."""
     credential_expiry: float | None
     """When its credentials end, if somebody has to act before: Keystead cannot renew them, or the last try failed."""
+    reads: str | None = None
+    """Another KMS plugin, if it also reads what that one wrote with this key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def _key(member: Member, record: Record | None, target: Target, watch: Watch, cl
         staged_since=unix(facts.staged_since),
         soak_left=max(0.0, (facts.staged_since or now) + target.soak - now) if waits else 0.0,
         credential_expiry=guard.credential_expiry,
+        reads=guard.reads if member.online else None,
     )
 
 

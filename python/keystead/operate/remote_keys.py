@@ -74,6 +74,8 @@ class Member:
     active: bool
     online: bool
     up: bool
+    reads: str | None
+    """Another KMS plugin whose ciphertexts it reads too."""
 
 
 @dataclass(slots=True)
@@ -129,7 +131,7 @@ def node_keys(status: Mapping[str, Any], now: float) -> NodeKeys:
 def _endpoint(one: Mapping[str, Any]) -> EndpointKeys:
     members = {
         RemoteKey(str(key["provider"]), str(key["ref"])): Member(
-            str(key["name"]), key["stage"] == "active", key["role"] == "online", bool(key["up"])
+            str(key["name"]), key["stage"] == "active", key["role"] == "online", bool(key["up"]), key.get("reads")
         )
         for key in one["keys"]
         if key["ref"] is not None

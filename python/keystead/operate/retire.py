@@ -128,6 +128,19 @@ def _doubts(wanted: Wanted, uses: Sequence[Use], nodes: Sequence[NodeKeys]) -> I
                 yield f"node {node.name}: endpoint {endpoint.name} has no local KEK yet"
             for name in endpoint.unknown:
                 yield f"node {node.name}: key {name} could not be opened there, so it may be {wanted.key}"
+        for plugin in sorted(_reads(wanted, node)):
+            yield from (
+                f"{use.store}: {use.foreign} objects are under other KMS plugins, and node {node.name} reads what "
+                f"{plugin} wrote with this key: rewrite them, then take compat away from the key"
+                for use in uses
+                if use.foreign
+            )
     for use in uses:
         if use.damaged:
             yield f"{use.store}: {use.damaged} objects are damaged, see keystead inventory"
+
+
+def _reads(wanted: Wanted, node: NodeKeys) -> set[str]:
+    """The other plugins whose ciphertexts a node reads with the wanted key: those may need it too."""
+    members = (endpoint.members.get(wanted.key) for endpoint in node.endpoints)
+    return {member.reads for member in members if member is not None and member.reads is not None}
