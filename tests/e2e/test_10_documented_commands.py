@@ -20,6 +20,10 @@ from pathlib import Path
 
 import pytest
 
+from providers.vault.bao import serving as serving_bao
+from support.peers import VaultKubernetesKms
+from support.peers import serving as serving_peer
+
 from . import pages
 from .binaries import Binaries
 from .cluster import ApiServer, Credentials, Etcd, write_encryption_configuration
@@ -52,6 +56,7 @@ FOLLOWED = {
     "v1-to-v2.md": ("Steps",),
     "health-endpoints.md": ("Steps",),
     "late-or-absent-plugin.md": ("Steps",),
+    "take-over.md": ("Steps",),
     "leave.md": ("To another plugin", "Back to plaintext"),
     "verify.md": ("Steps",),
     "retire.md": ("Steps",),
@@ -76,11 +81,13 @@ class Node:
     make: Callable[[str, Path, list[str], bool], ApiServer]
     http: str = field(default_factory=lambda: f"127.0.0.1:{free_port()}")
     starts: int = 0
+    more_places: dict[str, str | Path] = field(default_factory=dict)
+    """Those that only one page names."""
     apiserver: ApiServer = field(init=False)
 
     def here(self, text: str) -> str:
         """Put this node's places in the place of those that the pages name."""
-        places = {
+        places: dict[str, str | Path] = {
             ETCD_FLAGS: f"--etcd {self.etcd.url}",
             "/var/backups": self.directory / "backups",
             "/dev/shm": self.directory / "shm",
@@ -95,6 +102,7 @@ class Node:
             # A shorter wait, but one: what the page says to do must wait for it.
             "soak: 15m": "soak: 20s",
         }
+        places |= self.more_places
         return re.sub("|".join(map(re.escape, places)), lambda found: str(places[found[0]]), text)
 
     def write(self, file: File) -> None:
@@ -224,9 +232,9 @@ class Lab:
         steps = [step for step in pages.read(page) if step.section == section]
         assert steps, section
         for step in steps:
-            self._take(step)
+            self.take(step)
 
-    def _take(self, step: Step) -> None:
+    def take(self, step: Step) -> None:
         for block in step.blocks:
             for node in self.nodes if step.everywhere else self.nodes[:1]:
                 print(f"## {step.section}: {step.heading}: node {node.directory.name}")
@@ -353,6 +361,31 @@ def test_leave_back_to_plaintext(lab: Lab, count: Count) -> None:
     lab.prepare("leave.md")
     lab.follow("leave.md", "Back to plaintext")
     lab.is_all_under(b"k8s\0", count)
+
+
+def test_take_over_from_another_plugin(lab: Lab, count: Count) -> None:
+    """The other plugin is PEER-LIKE (tests/support/peers.py), in front of a real OpenBao."""
+    bao = lab.cleanup.enter_context(serving_bao(lab.directory))
+    bao.initialise()
+    bao.unseal()
+    peer, others = VaultKubernetesKms(bao, bao.key("k8s")), ExitStack()
+    lab.cleanup.callback(others.close)
+    begin = {file.path: file for file in [*_files("enable.md"), *_files("take-over.md", pages.BEGIN)]}
+    for node in lab.nodes:
+        node.more_places = {"/run/vault-kms": node.directory / "old", "https://bao.example:8200": bao.address}
+        (node.directory / "old").mkdir()
+        others.enter_context(serving_peer(peer, node.directory / "old/kms.sock"))
+        (node.directory / "keystead/token").write_text(bao.make_token("k8s"))
+        node.write(begin[ENCRYPTION])
+        node.write(begin[MANIFEST])
+    lab.create_secrets()
+    for step in pages.read("take-over.md"):
+        if step.section == "Steps":
+            if step.heading.startswith("4. Stop the other plugin"):
+                others.close()
+            lab.take(step)
+    assert peer.encrypt(b"x")  # the key itself goes on
+    lab.is_all_under(b"k8s:enc:kms:v2:keystead:", count)
 
 
 def test_verify(lab: Lab, count: Count) -> None:
