@@ -254,9 +254,10 @@ def test_everything_is_stale_and_is_rewritten(lab: Lab, count: Count) -> None:
 def test_the_old_plugins_key_is_taken_away_and_destroyed_and_everything_reads(lab: Lab, count: Count) -> None:
     write_encryption_configuration(lab.encryption, (["secrets", "configmaps"], [kms(V2, lab.socket)]))
     lab.configure(old=False, reading=False)
+    witness = lab.take.peer.encrypt(bytes(32))
     lab.take.destroy()
     with pytest.raises(Exception):  # noqa: B017  # each remote has an error of its own
-        lab.take.peer.encrypt(bytes(32))
+        lab.take.peer.decrypt(*witness)
     lab.apiserver.kill()
     lab.plugin.stop()
     lab.plugin.start(lab.socket)
