@@ -83,7 +83,7 @@ def test_kubeadm_takes_its_part(binaries: Binaries, count: Count) -> None:
     program = binaries.directory / "kubeadm"
     if not program.exists():
         pytest.skip(f"NOT TESTED: no {program}; KEYSTEAD_ALSO=kubeadm tests/e2e/build/build.sh builds it")
-    command = [program, "config", "validate", "--config", str(DEPLOY / "kubeadm.yaml")]
+    command = [str(program), "config", "validate", "--config", str(DEPLOY / "kubeadm.yaml")]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.strip() == "ok"

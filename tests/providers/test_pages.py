@@ -75,16 +75,16 @@ def test_the_policy_on_the_page_is_what_the_provider_says(name: str) -> None:
     start, end = POLICIES[name]
     text = (PAGES / f"{name}.md").read_text()
     shown = text.partition(start)[2].partition(end)[0]
-    fields: dict[str, Any] = {
+    every: dict[str, dict[str, Any]] = {
         "vault-transit": {
             "address": "https://vault.example:8200",
             "transitKey": "k8s",
             "auth": {"method": "token", "tokenFile": "/t"},
         },
         "aws-kms": {"keyID": "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"},
-    }[name]
+    }
     provider = registry.provider_class(name)
-    said = provider(provider.config_type.model_validate({"name": "k", "provider": name, **fields})).policy(
+    said = provider(provider.config_type.model_validate({"name": "k", "provider": name, **every[name]})).policy(
         ["prod-eu-1"]
     )
     assert said is not None
