@@ -17,14 +17,16 @@ from providers.gcp.fake import KEY, FakeKms, Fault, over_grpc, over_rest
 from providers.gcp.given import CONTEXT, KEK, Make, Served, soon
 from providers.gcp.metadata import FakeMetadata, black_hole, refusing
 from providers.vault.certificates import Authority
+from support.patience import AT_ONCE, LATE
 from support.relays import relay
 
-MARGIN = 0.3
+OUTAGE, BACK = 6.0, 2.5
+"""Seconds. After so long an outage the SDK's own channel waits for more than three until it tries again."""
 OVER = {"grpc": over_grpc, "rest": over_rest}
 
 
 @pytest.mark.parametrize("transport", OVER)
-def test_after_an_outage_of_seconds_a_call_succeeds_within_a_second_and_a_half(
+def test_after_an_outage_of_seconds_a_call_succeeds_within_seconds(
     make: Make, ca: Authority, certificate: tuple[Path, Path], transport: str
 ) -> None:
     kms = FakeKms()
@@ -33,12 +35,12 @@ def test_after_an_outage_of_seconds_a_call_succeeds_within_a_second_and_a_half(
         provider = make(Served(kms, f"127.0.0.1:{port}", transport, ca.file))
         provider.open(soon())
         blob = provider.wrap(KEK, CONTEXT, "1", soon()).blob
-    ends, failures = time.monotonic() + 4.0, 0
+    ends, failures = time.monotonic() + OUTAGE, 0
     while time.monotonic() < ends:
         start = time.monotonic()
         with pytest.raises(Unavailable):
             provider.unwrap(blob, CONTEXT, "1", start + 1.0)
-        assert time.monotonic() - start < 1.0 + MARGIN
+        assert time.monotonic() - start < 1.0 + LATE
         failures += 1
         time.sleep(0.1)
     assert failures > 3
@@ -50,16 +52,16 @@ def test_after_an_outage_of_seconds_a_call_succeeds_within_a_second_and_a_half(
                 break
             except Unavailable:
                 time.sleep(0.05)
-                assert time.monotonic() - back < 1.5
-        assert time.monotonic() - back < 1.5
+                assert time.monotonic() - back < BACK
+        assert time.monotonic() - back < BACK
 
 
 def test_a_service_that_is_refused_fails_at_once_and_says_so(make: Make, served: Served) -> None:
     provider = make(served, endpoint=refusing())
     start = time.monotonic()
     with pytest.raises(Unavailable, match="Connection refused"):
-        provider.open(start + 3)
-    assert time.monotonic() - start < 1.0
+        provider.open(start + 10)
+    assert time.monotonic() - start < AT_ONCE
 
 
 def test_a_service_that_is_a_black_hole_costs_the_deadline_and_no_more(make: Make, served: Served) -> None:
@@ -68,7 +70,7 @@ def test_a_service_that_is_a_black_hole_costs_the_deadline_and_no_more(make: Mak
         start = time.monotonic()
         with pytest.raises(Unavailable):
             provider.open(start + 0.6)
-        assert time.monotonic() - start < 0.6 + MARGIN
+        assert time.monotonic() - start < 0.6 + LATE
 
 
 def test_a_line_with_a_long_delay_is_not_taken_for_a_dead_one(make: Make, served: Served) -> None:
@@ -88,7 +90,7 @@ def test_a_line_that_goes_dead_costs_each_call_its_deadline(make: Make, served: 
             start = time.monotonic()
             with pytest.raises(Unavailable, match="no complete answer within"):
                 provider.current_version(start + 0.5)
-            assert time.monotonic() - start < 0.5 + MARGIN
+            assert time.monotonic() - start < 0.5 + LATE
 
 
 def test_a_proxy_is_asked_for_a_tunnel_and_the_metadata_server_is_not_asked_through_it(

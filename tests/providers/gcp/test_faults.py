@@ -23,8 +23,8 @@ from keystead.provider import (
 from keystead.providers._gcp.answers import _BY_HTTP, _BY_STATUS
 from providers.gcp.fake import KEY, Fault
 from providers.gcp.given import CONTEXT, KEK, Make, Served, soon
+from support.patience import AT_ONCE, LATE
 
-MARGIN = 0.3
 """Seconds after the deadline that an error may come, on a busy machine."""
 
 
@@ -66,7 +66,7 @@ def test_a_status_becomes_its_class_of_error_at_once_and_is_not_retried(make: Ma
     assert type(caught) is error
     assert f"Decrypt {KEY} at {served.endpoint}" in str(caught)
     assert any(part in str(caught) for part in text.split("|")), str(caught)
-    assert seconds < 1.0
+    assert seconds < AT_ONCE
     assert calls == 1, "a provider retries nothing"
 
 
@@ -100,18 +100,19 @@ def test_a_service_that_hangs_costs_the_deadline_and_no_more(make: Make, served:
     caught, took, calls = unwrap_error(make, served, Fault("Decrypt", hang=True), seconds)
     assert type(caught) is Unavailable
     assert "no complete answer within" in str(caught)
-    assert seconds - 0.05 <= took < seconds + MARGIN
+    assert seconds - 0.05 <= took < seconds + LATE
     assert calls == 1
 
 
 def test_a_service_that_hangs_holds_opening_and_looking_no_longer_than_the_deadline(make: Make, served: Served) -> None:
     provider = make(served)
-    served.kms.faults.append(Fault("GetCryptoKey", hang=True, times=2))
+    served.kms.faults.append(Fault("GetCryptoKey", hang=True, times=9))
     for call in (provider.open, provider.current_version):
         start = time.monotonic()
         with pytest.raises(Unavailable):
             call(start + 0.4)
-        assert time.monotonic() - start < 0.4 + MARGIN
+        assert time.monotonic() - start < 0.4 + LATE
+    served.kms.faults.clear()
     assert provider.open(soon()) == KEY
 
 

@@ -30,6 +30,7 @@ from keystead.providers._vault.answers import _BY_STATUS, _BY_TEXT
 from keystead.providers.vault_transit import VaultTransitProvider
 from providers.vault.fake import REQUEST_ID, TOKEN, FakeVault, Reply, Request, Script, data, errors, fake_vault
 from providers.vault.given import CONTEXT, KEK, Make, soon
+from support.patience import AT_ONCE, LATE
 
 BLOB = b"vault:v1:" + base64.b64encode(KEK)
 
@@ -114,9 +115,9 @@ def test_a_server_that_drips_costs_no_more_than_the_deadline(make: Make, chunks:
         provider = make(vault, token=TOKEN)
         provider.open(soon())
         start = time.monotonic()
-        with pytest.raises(Unavailable, match=r"no complete answer within 0\.[56] s"):
+        with pytest.raises(Unavailable, match=r"no complete answer within 0\.\d s"):
             provider.unwrap(BLOB, CONTEXT, "1", soon(0.6))
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 0.6 + LATE
 
 
 def test_an_endless_answer_is_cut(make: Make) -> None:
@@ -268,7 +269,7 @@ def test_each_status_has_its_class_and_is_answered_at_once(make: Make, status: i
         with pytest.raises(STATUSES[status], match=f"HTTP {status}: because") as caught:
             provider.unwrap(BLOB, CONTEXT, "1", soon())
         assert type(caught.value) is STATUSES[status]
-        assert time.monotonic() - start < 2.0
+        assert time.monotonic() - start < AT_ONCE
 
 
 def test_every_text_and_status_that_is_told_apart_has_a_test() -> None:
