@@ -6,6 +6,7 @@ configuration does not name has no business in it.
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
 from collections.abc import Iterable
@@ -59,8 +60,7 @@ def provider_class(name: str, found: Iterable[EntryPoint] | None = None) -> type
         known = sorted({entry.name for entry in available})
         listing = f"installed: {', '.join(known)}" if known else "no provider is installed"
         close = did_you_mean(name, known)
-        advice = "" if close else f"; install the package that offers it, perhaps keystead-{name}"
-        raise ConfigError(f"no provider {name!r} is installed{close}; {listing}{advice}")
+        raise ConfigError(f"no provider {name!r} is installed{close}; {listing}{'' if close else _where(name)}")
     if len(offers) > 1:
         who = " and ".join(sorted(f"{one.distribution} {one.version}" for one in map(_describe, offers.values())))
         raise ConfigError(f"provider {name!r} is offered by {who}; uninstall all but one")
@@ -73,6 +73,17 @@ def check_class(loaded: Any, who: Installed) -> type[Provider[Any]]:
     """Return `loaded` if it is a provider's class that this Keystead can use. Raises `ConfigError`."""
     _check(loaded, who)
     return loaded  # type: ignore[no-any-return]  # _check has looked at it
+
+
+def _where(name: str) -> str:
+    """Say what to install for a provider that is not. Packages are named for the provider, or for its vendor."""
+    module = name.replace("-", "_")
+    if not module.startswith("_") and importlib.util.find_spec(f"keystead.providers.{module}") is not None:
+        return "; it is a part of keystead, but the metadata of the installation do not name it: install keystead again"
+    vendor = name.partition("-")[0]
+    return f"; install the package that offers it, perhaps keystead-{name}" + (
+        f" or keystead-{vendor}" if vendor not in ("", name) else ""
+    )
 
 
 def _entries(found: Iterable[EntryPoint] | None) -> list[EntryPoint]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint, distributions
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
 import pytest
@@ -125,6 +125,21 @@ def test_an_unknown_name_lists_what_is_installed(install: Install, entries: Entr
         "install the package that offers it, perhaps keystead-qqq"
     )
     assert refused([], "acmekms").startswith("no provider 'acmekms' is installed; no provider is installed; install")
+
+
+def test_a_package_may_be_named_for_the_vendor_of_several_providers() -> None:
+    assert refused([], "acme-cloud-hsm").endswith(
+        "install the package that offers it, perhaps keystead-acme-cloud-hsm or keystead-acme"
+    )
+
+
+@pytest.mark.parametrize("name", [one.name for one in names() if one.distribution == "keystead"])
+def test_a_provider_of_ours_whose_entry_point_is_gone_is_installed_with_keystead(name: str) -> None:
+    others = [entry for entry in entry_points(group=registry.GROUP) if entry.name[0] != name[0]]
+    assert refused(others, name).endswith(
+        "it is a part of keystead, but the metadata of the installation do not name it: install keystead again"
+    )
+    assert "part of keystead" not in refused([], f"-{name}")
 
 
 @pytest.mark.parametrize("name", ["", "Acme", "acme_kms", "acme.kms", "a/b", "x" * 33, "acme\n"])
