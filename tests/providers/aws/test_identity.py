@@ -11,7 +11,8 @@ import pytest
 from keystead.provider import ProviderError, Unauthenticated, Unavailable
 from providers.aws.fake import ACCESS, ROLE, SECRET, FakeAws, Reply, Script
 from providers.aws.given import Make, older, profile, soon, works
-from providers.aws.test_faults import MARGIN, hang, write
+from providers.aws.test_faults import hang, write
+from support.patience import LATE
 
 TOKEN = "latest/api/token"
 ROLES = "latest/meta-data/iam/security-credentials/"
@@ -132,7 +133,7 @@ def test_a_command_that_hangs_is_ended_at_the_deadline(aws: FakeAws, make: Make,
     start = time.monotonic()
     with pytest.raises(Unavailable, match="credentials: credential_process gave no answer in time"):
         provider.open(soon(1))
-    assert time.monotonic() - start < 1 + MARGIN
+    assert time.monotonic() - start < 1 + LATE
 
 
 # The default chain
@@ -237,4 +238,4 @@ def test_an_instance_that_does_not_answer_ends_within_the_deadline(
     start = time.monotonic()
     with pytest.raises(Unavailable, match=r"^credentials: none in the environment and in files; .*hop limit"):
         make(instance, instance.new_key(), ambient=True).open(soon(0.8))
-    assert time.monotonic() - start < 0.8 + MARGIN
+    assert time.monotonic() - start < 0.8 + LATE
