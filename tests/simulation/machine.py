@@ -74,15 +74,14 @@ class Rollouts(RuleBasedStateMachine):
         assert breach_of_model(self.cluster) is None, "the model has a breach where the plugins have none"
         self.told = False
 
-    @initialize(denied=st.integers(0, 2), releases=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=4))
-    def begin(self, denied: int, releases: list[tuple[int, bool]]) -> None:
+    @initialize(denied=st.integers(0, 2), ahead=st.integers(0, 3), rewrites=st.booleans())
+    def begin(self, denied: int, ahead: int, rewrites: bool) -> None:
         """Begin anywhere on the way: most nodes may use the new key, and some releases are behind everybody."""
         for node in self.cluster.nodes[denied:]:
             self.cluster.permit(node)
-        for number, rewrites in releases:
-            possible = self.cluster.releasable()
-            if possible:
-                self._release_and_wait(possible[number % len(possible)])
+        for _ in range(ahead):
+            for release in self.cluster.releasable()[:1]:
+                self._release_and_wait(release, polls=True)
             if rewrites:
                 self.cluster.rewrite(self.cluster.nodes[0])
 
@@ -94,10 +93,10 @@ class Rollouts(RuleBasedStateMachine):
         self.cluster.release(data.draw(st.sampled_from(self.cluster.releasable()), label="release"))
 
     @precondition(lambda self: self.cluster.releasable())
-    @rule(data=st.data())
-    def release_and_wait(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), polls=st.booleans())
+    def release_and_wait(self, data: st.DataObject, polls: bool) -> None:
         """What an operator does who has time."""
-        self._release_and_wait(data.draw(st.sampled_from(self.cluster.releasable()), label="release"))
+        self._release_and_wait(data.draw(st.sampled_from(self.cluster.releasable()), label="release"), polls=polls)
 
     @rule(number=NODES)
     def migrate(self, number: int) -> None:
@@ -138,11 +137,6 @@ class Rollouts(RuleBasedStateMachine):
     def permit(self, number: int) -> None:
         self.cluster.permit(self._node(number))
 
-    @rule()
-    def permit_all(self) -> None:
-        for node in self.cluster.nodes:
-            self.cluster.permit(node)
-
     # The KMS.
 
     @rule(key=KEYS)
@@ -161,12 +155,12 @@ class Rollouts(RuleBasedStateMachine):
     def turns(self, count: int) -> None:
         self.cluster.turns(count)
 
-    def _release_and_wait(self, release: Release) -> None:
+    def _release_and_wait(self, release: Release, *, polls: bool) -> None:
         self.cluster.release(release)
         for node in self.cluster.nodes:
             self.cluster.take_up(node)
         self.cluster.turns(5)
-        for node in self.cluster.nodes:
+        for node in self.cluster.nodes if polls else ():
             self.cluster.poll(node)
 
     def _node(self, number: int) -> Node:

@@ -81,7 +81,9 @@ class Node:
 
     def start(self) -> None:
         self.process: Process = self._stack.enter_context(self.files.run())
-        until(self.answers, f"node {self.number} answers")
+        until(
+            self.answers, lambda: f"node {self.number} answers, {self.process.popen.poll()}: {self.process.log[-4000:]}"
+        )
 
     def kill(self) -> None:
         self.process.popen.kill()
@@ -146,7 +148,7 @@ class Cluster:
             "a restore": (1, self.restore),
             "a plugin is killed": (2, lambda: self.restart(self.any_node())),
             "a node is replaced": (1, lambda: self.replace(self.any_node())),
-            "a node gets permission": (2, lambda: self.any_node().permit(rollout.NEW)),
+            "a node gets permission": (2, lambda: self.permit(self.any_node())),
             "a key is rotated": (1, self.rotate),
             "a KMS is away, or back": (1, self.toggle),
         }
@@ -244,6 +246,10 @@ class Cluster:
         node.seed = None
         node.configure(self.released)
         node.start()
+
+    def permit(self, node: Node) -> None:
+        if rollout.NEW not in self.sealed:
+            node.permit(rollout.NEW)
 
     def rotate(self) -> None:
         name = self._chance.choice(sorted(set(self.servers) - self.sealed) or [""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 from pathlib import Path
@@ -25,11 +26,10 @@ def get(where: int | Path, path: str) -> tuple[int, str]:
     connection = (
         http.client.HTTPConnection("127.0.0.1", where, timeout=5) if isinstance(where, int) else OverUnix(where)
     )
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    text = answer.read().decode()
-    connection.close()
-    return answer.status, text
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
 
 def free_port() -> int:
