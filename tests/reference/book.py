@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,7 +12,10 @@ from keystead.cli import main
 from keystead.config.outline import Entry, outline
 from keystead.config.schema import schema
 from keystead.operate.doctor.book import CHAPTERS
+from keystead.operate.monitoring.alerts import alerts
 from keystead.providers.local import LocalProvider
+from keystead.server.metrics import Metrics
+from keystead.server.reload import Standing
 
 ROOT = Path(__file__).parents[2]
 MARK = "<!-- From here on written by `make reference`. -->\n"
@@ -48,10 +52,31 @@ def configuration() -> Iterator[str]:
             yield f"| `{entry.path}` | {_cell(entry.type)} | {_default(entry)} | {_cell(entry.description)} |\n"
 
 
+def alert_list() -> Iterator[str]:
+    """Every alert with its expression, and a link to its page."""
+    for severity in ("page", "warning"):
+        yield f"\n## {severity}\n\n| alert | expression | for |\n|---|---|---|\n"
+        for one in alerts():
+            if one.severity == severity:
+                yield f"| [{one.name}]({one.name}.md) | `{_cell(one.expression)}` | {one.lasting} |\n"
+
+
+def metrics() -> Iterator[str]:
+    """Every metric with its kind, its labels and its help, as a scrape shows them."""
+    made = Metrics()
+    made.watch(dict, lambda: Standing("config.yaml", "", datetime.now(UTC)))
+    yield "\n| metric | kind | meaning |\n|---|---|---|\n"
+    for family in sorted(made.registry.collect(), key=lambda one: one.name):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        yield f"| `{name}` | {family.type} | {_cell(family.documentation)} |\n"
+
+
 PAGES: dict[str, Callable[[], Iterator[str]]] = {
     "docs/operate/doctor.md": doctor,
     "docs/reference/commands.md": commands,
     "docs/reference/configuration.md": configuration,
+    "docs/reference/metrics.md": metrics,
+    "docs/alerts/README.md": alert_list,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -149,7 +150,38 @@ def policy(*, config_path: Path, chosen: str | None) -> None:
         click.echo(("\n" if number else "") + said, nl=False)
 
 
-COMMANDS = (static_pod, systemd, sidecar, daemonset, kubeadm, encryption_config, policy)
+@click.command()
+@click.option(
+    "--form",
+    type=click.Choice(["plain", "operator"]),
+    default="plain",
+    show_default=True,
+    help="plain: a file of rules; operator: a PrometheusRule.",
+)
+@click.option("--job", default="keystead", show_default=True, help="Name of the scrape job.")
+@click.option(
+    "--runbooks", default="docs/alerts/", show_default=True, help="What stands before a page's name in runbook_url."
+)
+def alerts(*, form: str, job: str, runbooks: str) -> None:
+    """Print alerts for Prometheus. docs/alerts has a page for each."""
+    from keystead.operate.monitoring.alerts import prometheus_rule, rules
+
+    if not re.fullmatch(r"[A-Za-z0-9_./-]+", job):
+        raise click.BadParameter("should be a name without quotes and spaces", param_hint="--job")
+    if not re.fullmatch(r"[!-~]+", runbooks):
+        raise click.BadParameter("should be an address or a path without spaces", param_hint="--runbooks")
+    click.echo((rules if form == "plain" else prometheus_rule)(job, runbooks), nl=False)
+
+
+@click.command()
+def dashboard() -> None:
+    """Print a dashboard to be imported by Grafana."""
+    from keystead.operate.monitoring.dashboard import dashboard as text
+
+    click.echo(text(), nl=False)
+
+
+COMMANDS = (static_pod, systemd, sidecar, daemonset, kubeadm, encryption_config, policy, alerts, dashboard)
 
 
 def _place(config_path: Path | None, image: str | None, user: int) -> Place:

@@ -61,6 +61,16 @@ _KEY: tuple[tuple[str, str, Callable[[KeyReport], float | None]], ...] = (
         lambda key: key.proven_at,
     ),
     (
+        "remote_last_success_timestamp_seconds",
+        "When a probe, a mint or an unwrap for a Decrypt last succeeded.",
+        lambda key: key.last_success,
+    ),
+    (
+        "credential_expiry_timestamp_seconds",
+        "When the credentials end, while somebody has to act before: they are not renewed, or the last try failed.",
+        lambda key: key.credential_expiry,
+    ),
+    (
         "key_soak_left_seconds",
         "Seconds that a member has still to decrypt before it may become active.",
         lambda key: key.soak_left,

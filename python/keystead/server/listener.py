@@ -91,6 +91,8 @@ class Listener:
                 response = method(request, context.time_remaining)
             except errors.KeysteadError as exc:
                 code, text = code_of(exc), text_of(exc)
+                if name == "Decrypt":
+                    metrics.refused(endpoint, exc)
             except BaseException as exc:  # noqa: BLE001  whatever happens, the API server gets a code it understands
                 # BaseException, for that is what a panic in the Rust core is, and gRPC would never answer such a call.
                 # The text of an unforeseen exception may hold anything: the log gets its type and place, no more.

@@ -15,6 +15,12 @@ from keystead.server.reload import Standing
 
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5)
 _UNARY = "unary"
+_UNKNOWN: dict[type[errors.KeysteadError], str] = {
+    errors.NoConfiguredMember: "no_configured_member",
+    errors.ClusterNotAccepted: "cluster_not_accepted",
+    errors.KeyNotFound: "key_not_found",
+    errors.MalformedRequest: "not_keystead",
+}
 
 
 class Metrics:
@@ -51,6 +57,18 @@ class Metrics:
             ("key",),
             registry=self.registry,
         )
+        self._unknown = Counter(
+            "keystead_unknown_key_requests",
+            "Decrypts of what this endpoint has no key for, by why.",
+            ("endpoint", "reason"),
+            registry=self.registry,
+        )
+        self._last_status = Gauge(
+            "keystead_last_status_timestamp_seconds",
+            "When Status was last asked for; 0 if never.",
+            ("endpoint",),
+            registry=self.registry,
+        )
         self._minted = Counter("keystead_keks_minted", "Local KEKs made.", ("endpoint",), registry=self.registry)
         self._persist_failed = Gauge(
             "keystead_state_persist_failed",
@@ -73,12 +91,21 @@ class Metrics:
         """A function that counts one success and its seconds, with every label looked up beforehand."""
         count = self._handled.labels(endpoint, _UNARY, service, method, "OK").inc
         observe = self._seconds.labels(endpoint, _UNARY, service, method).observe
+        asked = self._last_status.labels(endpoint).set_to_current_time if method == "Status" else None
 
         def succeeded(seconds: float) -> None:
             count()
             observe(seconds)
+            if asked is not None:
+                asked()
 
         return succeeded
+
+    def refused(self, endpoint: str, error: errors.KeysteadError) -> None:
+        """Count a Decrypt of what is under no key of this endpoint: perhaps one that was taken away too early."""
+        reason = _UNKNOWN.get(type(error))
+        if reason is not None:
+            self._unknown.labels(endpoint, reason).inc()
 
     def failed_call(self, endpoint: str, service: str, method: str, code: str, seconds: float) -> None:
         """Count one failure."""

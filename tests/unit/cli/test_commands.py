@@ -48,6 +48,8 @@ COMMANDS = [
     ["generate", "kubeadm"],
     ["generate", "encryption-config"],
     ["generate", "policy"],
+    ["generate", "alerts"],
+    ["generate", "dashboard"],
     ["conformance"],
     ["provider"],
     ["provider", "list"],
