@@ -277,7 +277,8 @@ class Configuration(Section):
     accept_clusters: tuple[ClusterLabel, ...] = Field(
         default=(),
         description="Further labels whose records are decrypted. For a cluster that was renamed, or restored from a "
-        "backup of another one, until everything is rewritten.",
+        "backup of another one, until everything is rewritten. A new label stands here on every node before "
+        "cluster has it on any.",
     )
     state_dir: AbsolutePath | None = Field(
         default=None,
