@@ -9,9 +9,9 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import client, cold, hot, report, rest
+from bench import client, cold, hot, report, rest, store
 
-PARTS = ("start", "idle", "hot", "cold")
+PARTS = ("start", "idle", "hot", "cold", "store")
 DEFAULT_OUTPUT = client.ROOT / "build" / "bench" / "results.json"
 
 
@@ -27,7 +27,8 @@ def main() -> int:
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}; there is {', '.join(PARTS)}")
     try:
-        client.build()
+        if parts != ["store"]:
+            client.build()
     except client.NoGo as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 2
@@ -59,6 +60,13 @@ def main() -> int:
             flood = cold.flood(directory)
             results["cold"] = asdict(flood)
             _say(report.cold_lines(flood))
+        if "store" in parts:
+            stores = [
+                store.measure(directory, objects, rounds=1 if arguments.quick else 5)
+                for objects in ((2_000, 10_000) if arguments.quick else (10_000, 100_000))
+            ]
+            results["store"] = [asdict(one) for one in stores]
+            _say(report.aligned(store.table(stores)))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(results, indent=1) + "\n")
     _say(f"every round is in {arguments.output}")

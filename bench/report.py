@@ -63,7 +63,7 @@ def hot_table(contests: Iterable[hot.Contest]) -> str:
                     f"{contest.middle(name, lambda one: one.switches):.1f}",
                 )
             )
-    return _table(rows)
+    return aligned(rows)
 
 
 def verdicts(contests: Iterable[hot.Contest]) -> list[str]:
@@ -88,7 +88,7 @@ def listener_gain(contests: Iterable[hot.Contest]) -> str:
             rows.append(
                 (str(contest.callers), f"x {contest.ratio(*pair, _rate):.2f}", f"x {contest.ratio(*pair, _cpu):.2f}")
             )
-    return _table(rows)
+    return aligned(rows)
 
 
 def start_table(start: rest.Start) -> str:
@@ -102,7 +102,7 @@ def start_table(start: rest.Start) -> str:
         *((f"accepts, {kind} away", seconds) for kind, seconds in start.remotes.items()),
     ):
         rows.append((name, f"{seconds * 1000:.0f}", f"{seconds / start.interpreter:.1f}"))
-    return _table(rows)
+    return aligned(rows)
 
 
 def idle_table(idle: dict[str, rest.Idle]) -> str:
@@ -112,7 +112,7 @@ def idle_table(idle: dict[str, rest.Idle]) -> str:
         (name, f"{one.resident:.0f}", f"{one.cpu:.1f}", f"{one.switches:.0f}", str(one.threads))
         for name, one in idle.items()
     ]
-    return _table(rows)
+    return aligned(rows)
 
 
 def cold_lines(result: cold.Cold) -> str:
@@ -135,7 +135,7 @@ def _cpu(one: hot.Round) -> float:
     return one.cpu
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([lines[0], "-" * max(len(line) for line in lines), *lines[1:]])

@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from faults.vault import KEY as TRANSIT_KEY
 from faults.vault import Vault
 from providers.vault.bao import binary
 from support.etcd_server import EtcdServer
@@ -224,10 +223,9 @@ def test_a_vault_key_alone_brings_every_object_back(lab: Lab, count: Count) -> N
     lab.etcd.stop()
     shutil.rmtree(lab.plugin.directory)
     (lab.directory / "lab.key").unlink()
-    key = lab.vault.key
-    fields = [f"address={lab.vault.bao.address}", f"transitKey={TRANSIT_KEY}", "auth.method=token"]
-    fields.append(f"auth.tokenFile={key['auth']['tokenFile']}")
-    given = ["--provider", "vault-transit", *(part for one in fields for part in ("--set", one))]
+    only = lab.directory / "key.json"
+    only.write_text(json.dumps([lab.vault.key]))
+    given = ["--keys", str(only)]
     done = keystead("recover", "rehearse", "--snapshot", lab.directory / "last.db", *given, "-o", "json")
     assert done.returncode == 0, done.stdout + done.stderr
     count("seeds opened", sum(record["opened"] for record in json.loads(done.stdout)["records"]))
