@@ -32,6 +32,7 @@ from keystead.provider import WrapContext, Wrapped
 from keystead.testing import Sandbox
 
 OAEP = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+PADDINGS = {"RSA-OAEP-256": OAEP, "RSA1_5": padding.PKCS1v15()}
 PSS = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
 HASHED = Prehashed(hashes.SHA256())
 OPERATIONS = {"oct-HSM": ["encrypt", "decrypt"], "RSA": ["wrapKey", "unwrapKey", "sign", "verify"]}
@@ -165,6 +166,10 @@ def _operate(operation: str, secret: Any, body: dict[str, Any], short: bool) -> 
                 return {"value": _text(secret.public_key().encrypt(given["value"], OAEP))}
             case "unwrapkey", "RSA-OAEP-256":
                 return {"value": _text(secret.decrypt(given["value"], OAEP)[: 31 if short else None])}
+            case "encrypt", "RSA-OAEP-256" | "RSA1_5":
+                return {"value": _text(secret.public_key().encrypt(given["value"], PADDINGS[body["alg"]]))}
+            case "decrypt", "RSA-OAEP-256" | "RSA1_5":
+                return {"value": _text(secret.decrypt(given["value"], PADDINGS[body["alg"]]))}
             case "sign", "PS256":
                 return {"value": _text(secret.sign(given["value"], PSS, HASHED))}
             case "verify", "PS256":

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from keystead.provider import (
     KEK_SIZE,
     Capabilities,
+    ConfigError,
+    Foreign,
     InvalidCiphertext,
     Misbehaved,
     PermissionDenied,
@@ -26,6 +28,7 @@ from keystead.provider import (
     WrapContext,
     Wrapped,
 )
+from keystead_azure import akv
 from keystead_azure.config import AzureConfig, KeyVaultConfig, ManagedHsmConfig
 
 if TYPE_CHECKING:
@@ -149,12 +152,18 @@ class KeyVaultProvider(AzureProvider[KeyVaultConfig]):
     kinds: ClassVar[str] = "RSA|RSA-HSM"
     operations: ClassVar[tuple[str, ...]] = ("wrapKey", "unwrapKey", "sign", "verify")
 
+    def __init__(self, config: KeyVaultConfig) -> None:
+        super().__init__(config)
+        self.reads = config.compat.reader if config.compat is not None else None
+
     def wrap(self, kek: bytes, context: WrapContext, version: str | None, deadline: float) -> Wrapped:
         from keystead_azure.vault import decoded, of_version
 
         vault, wanted = self._opened(), self._wanted(version, deadline)
+        self._part_from_compat(wanted.id)
         answer = vault.operate("wrapkey", wanted.id, deadline, alg="RSA-OAEP-256", value=bytes(kek))
         used, sealed = of_version(answer, wanted.id), decoded(answer, "value")
+        self._part_from_compat(used)
         answer = vault.operate("sign", used, deadline, alg="PS256", value=_digest(context, sealed))
         of_version(answer, used)
         signature = decoded(answer, "value")
@@ -180,6 +189,30 @@ class KeyVaultProvider(AzureProvider[KeyVaultConfig]):
         answer = vault.operate("unwrapkey", wanted.id, deadline, alg="RSA-OAEP-256", value=sealed)
         of_version(answer, wanted.id)
         return bytearray(decoded(answer, "value"))
+
+    def recognises(self, foreign: Foreign) -> bool:
+        compat = self.config.compat
+        return compat is not None and akv.recognises(foreign, self.config.key_url(compat.keyVersion))
+
+    def read(self, foreign: Foreign, deadline: float) -> bytearray:
+        from keystead_azure.vault import decoded, of_version
+
+        vault, compat = self._opened(), self.config.compat
+        if compat is None:
+            raise InvalidCiphertext("compat was taken away")
+        algorithm, sealed = akv.parts(foreign)
+        answer = vault.operate("decrypt", compat.keyVersion, deadline, alg=algorithm, value=sealed)
+        of_version(answer, compat.keyVersion)
+        return bytearray(akv.seed(foreign, decoded(answer, "value")))
+
+    def _part_from_compat(self, version: str) -> None:
+        """RSA-OAEP binds nothing, so a wrap of ours under this version could be read as a seed of the other plugin."""
+        compat = self.config.compat
+        if compat is not None and compat.keyVersion == version:
+            raise ConfigError(
+                f"version {version} is read for {compat.reader}, so that nothing new may be wrapped under it: make a "
+                "new version of the key, which that plugin does not notice"
+            )
 
 
 def _digest(context: WrapContext, sealed: bytes) -> bytes:

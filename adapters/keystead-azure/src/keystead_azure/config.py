@@ -102,10 +102,26 @@ class AzureConfig(ProviderConfig):
         """The vault's own name in the DNS, which nobody else can have while it exists."""
         return f"{self.vault.lower()}.{self.domain}"
 
+    def key_url(self, version: str) -> str:
+        """The name of a version of the key, as Key Vault spells it for whoever spells vault and key as we do."""
+        return f"https://{self.vault}.{self.domain}/keys/{self.keyName}/{version}"
+
     @property
     def ref(self) -> str:
         """What records call the key. Names of vaults and keys are compared without regard to case."""
         return f"{self.host}/{self.keyName.lower()}"
+
+
+class Compat(BaseModel):
+    """Another KMS plugin, whose ciphertexts are read until they are rewritten."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reader: Literal["kubernetes-kms"] = Field(description="Name of the plugin: Azure/kubernetes-kms.")
+    keyVersion: str = Field(
+        pattern=f"^{VERSION_ID}$",
+        description="What the plugin was given as --key-version. Nothing of Keystead is wrapped under this version.",
+    )
 
 
 class KeyVaultConfig(AzureConfig):
@@ -113,6 +129,11 @@ class KeyVaultConfig(AzureConfig):
 
     suffix: ClassVar[str] = "vault.azure.net"
     provider: Literal["azure-key-vault"]
+    compat: Compat | None = Field(
+        default=None,
+        description="Read also what another plugin wrote with this key, in the endpoints that have it as a member. "
+        "Take it away once everything is rewritten.",
+    )
 
 
 class ManagedHsmConfig(AzureConfig):
