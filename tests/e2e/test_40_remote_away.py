@@ -32,7 +32,7 @@ def lab(binaries: Binaries, variant: str, directory: Path) -> Iterator[Lab]:
         yield lab
 
 
-def test_metrics_and_status_show_it_at_once(lab: Lab, count: Count) -> None:
+def test_metrics_and_status_show_it_long_before_health_does(lab: Lab, count: Count) -> None:
     lab.traffic.goes_on()
     lab.remote_leaves()
     failing = lab.length.probe_interval + 3 * lab.length.unwrap_timeout

@@ -192,7 +192,7 @@ def test_with_the_file_of_another_node_it_serves_without_a_restart(lab: Fleet, c
     assert c.plugin.events("kek.minted") == []
 
 
-def test_with_the_record_that_was_minted_a_fourth_serves_at_once(lab: Fleet, count: Count) -> None:
+def test_with_the_record_that_was_minted_a_fourth_serves_too(lab: Fleet, count: Count) -> None:
     a, d = lab.nodes["a"], lab.add("d")
     d.settings["localKEK"] = {"recordFile": str(lab.directory / "record")}
     d.configure(3, y="active", x="active")
