@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keystead import errors
-from keystead._core import Record
+from keystead._core import Record, key_id_epoch
 from model import rollout
 from simulation.node import Node, Process
 from simulation.release import LABELS, Practice, Release
@@ -23,6 +23,8 @@ from support.messages import Ciphertext
 AWAY, DENIED = errors.Unavailable("no route to host"), errors.KeyDisabled("pending deletion")
 REMEMBERED = 11.0
 """Seconds after which a refusal of a record is asked for again: until then the answer is the old one, rightly."""
+ENOUGH = 900.0
+"""Seconds after which all must be well once everything is mended: pauses, delays and soaks are shorter."""
 MOST_VERSIONS = 4
 MEMORY = Path("/dev/shm")
 """Where a state directory costs no wait for a disk; what a crash leaves on disk is tested elsewhere."""
@@ -138,8 +140,9 @@ class Cluster:
             node.lose_state()
 
     def distrust(self, node: Node) -> None:
-        """Let a self-test fail."""
-        node.process.endpoint._caretaker.distrust()
+        """Let a self-test fail, in each process of a node."""
+        for process in node.processes:
+            process.endpoint._caretaker.distrust()
 
     # The API servers.
 
@@ -249,10 +252,19 @@ class Cluster:
             node.unblock_state()
             for remote in self.remotes.values():
                 self.follow(node, remote)
-            self.take_up(node)
-        self.turns(15)
+            if node.process.release != self.released:
+                self.take_up(node)
+        ends = self.nodes[0].monotonic.now + ENOUGH
+        while self.nodes[0].monotonic.now < ends and not self._is_well():
+            self.turns(3)
         for node in self.nodes:
             self.poll(node)
+
+    def _is_well(self) -> bool:
+        reports = [process.endpoint.report() for _, process in self.processes]
+        names = {report.key_id for report in reports}
+        well = all(one.state == "ok" and one.refused is None and one.overdue is None for one in reports)
+        return well and len(names) == 1 and key_id_epoch(names.pop()) == self.released.epoch
 
     def _node(self, number: int) -> Node:
         views = {
