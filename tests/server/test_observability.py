@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 
 import grpc
 
 from support.http import free_port, get
-from support.process import Files
+from support.process import PATIENCE, Files
 from support.serving import V2_SERVICE
 
 
@@ -47,6 +48,21 @@ def test_a_good_plugin_is_live_ready_and_counted(directory: Path) -> None:
             assert line in lines
         for private in (sealed.key_id, str(files.key_file), str(files.socket)):
             assert private not in metrics
+
+
+def test_what_no_key_opens_and_when_status_was_asked_for_are_told(directory: Path) -> None:
+    port = free_port()
+    files = with_http(directory, port)
+    with files.run() as process:
+        process.until_event("server.started")
+        assert 'keystead_last_status_timestamp_seconds{endpoint="main"} 0.0' in get(port, "/metrics")[1]
+        process.until_ok()
+        assert process.client.refusal(f"{V2_SERVICE}/Decrypt", b"")[0] is grpc.StatusCode.INVALID_ARGUMENT
+        samples = dict(line.rsplit(" ", 1) for line in get(port, "/metrics")[1].splitlines() if line[0] != "#")
+        unknown = 'keystead_unknown_key_requests_total{endpoint="main",reason="not_keystead"}'
+        assert float(samples[unknown]) == 1
+        asked = float(samples['keystead_last_status_timestamp_seconds{endpoint="main"}'])
+        assert abs(time.time() - asked) < PATIENCE
 
 
 def test_a_plugin_without_its_key_is_live_and_not_ready_and_says_why(directory: Path) -> None:

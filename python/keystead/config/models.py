@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -20,13 +29,14 @@ from keystead.config.values import (
     ClusterLabel,
     Duration,
     EndpointName,
-    LoopbackAddress,
+    ListenAddress,
     Socket,
     SocketField,
     SocketGroup,
     SocketMode,
     at_least,
     at_most,
+    is_loopback,
 )
 from keystead.errors import ConfigError
 from keystead.provider import Provider, ProviderConfig
@@ -165,14 +175,38 @@ class HealthConfig(Section):
     )
 
 
+class HttpTlsConfig(Section):
+    """The certificate that the listener shows."""
+
+    cert_file: AbsolutePath = Field(
+        description="PEM file of the certificate and those between it and its authority. Read again when it changes."
+    )
+    key_file: AbsolutePath = Field(description="PEM file of its private key.")
+
+
 class HttpConfig(Section):
     """The listener for /livez, /readyz and /metrics."""
 
-    address: LoopbackAddress = Field(
+    address: ListenAddress = Field(
         default="127.0.0.1:9853",
-        description='IP address and port on loopback; "" turns the listener off. Change the port where it is taken, '
-        "or where two instances share a network namespace. Failing to bind is logged and stops nothing.",
+        description='IP address and port; "" turns the listener off. Change the port where it is taken, or where two '
+        "instances share a network namespace. Another address than loopback needs tls and tokenFile. Failing to bind "
+        "is logged and stops nothing.",
     )
+    tls: HttpTlsConfig | None = Field(default=None, description="Speak HTTPS.")
+    token_file: AbsolutePath | None = Field(
+        default=None,
+        description="Absolute path of a file with the token that a request for anything but /livez has to bear. Read "
+        "at each request.",
+    )
+
+    @model_validator(mode="after")
+    def _closed_to_others(self) -> Self:
+        if not is_loopback(self.address) and (self.tls is None or self.token_file is None):
+            raise ValueError(
+                f"{self.address} can be reached from other machines: give tls and tokenFile, or use 127.0.0.1 or [::1]"
+            )
+        return self
 
 
 class LoggingConfig(Section):

@@ -150,25 +150,28 @@ AdminSocket = Annotated[
 ]
 
 
-def parse_loopback(value: Any) -> str:
-    """Check `127.0.0.1:9853` or `[::1]:9853`, or empty text. Raises `ValueError` for what others can reach."""
+def parse_listener(value: Any) -> str:
+    """Check `127.0.0.1:9853` or `[::1]:9853`, or empty text. Raises `ValueError`."""
     if value == "":
         return ""
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([0-9]{1,5})", value) if isinstance(value, str) else None
     if match is None:
         raise ValueError('should be an IP address and a port, such as 127.0.0.1:9853 or [::1]:9853, or "" for none')
     try:
-        host = ipaddress.IPv6Address(match[1]) if match[1] else ipaddress.IPv4Address(match[2])
+        _ = ipaddress.IPv6Address(match[1]) if match[1] else ipaddress.IPv4Address(match[2])
     except ValueError:
         raise ValueError(f"{match[1] or match[2]} is not an IP address") from None
-    if not host.is_loopback:
-        raise ValueError(f"{host} can be reached from other machines, without authentication; use 127.0.0.1 or [::1]")
     if int(match[3]) > MAX_PORT:
         raise ValueError(f"{match[3]} is not a port: the highest is {MAX_PORT}")
     return match[0]
 
 
-LoopbackAddress = Annotated[str, PlainValidator(parse_loopback), WithJsonSchema({"type": "string"})]
+ListenAddress = Annotated[str, PlainValidator(parse_listener), WithJsonSchema({"type": "string"})]
+
+
+def is_loopback(listener: str) -> bool:
+    """Whether an address that `parse_listener` took can be reached from this machine alone, or is none."""
+    return not listener or ipaddress.ip_address(listener.rpartition(":")[0].strip("[]")).is_loopback
 
 
 def parse_mode(value: Any) -> int:

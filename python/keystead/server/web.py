@@ -1,4 +1,4 @@
-"""The two HTTP servers of a process, for everybody on loopback and for the owner on a unix socket.
+"""The two HTTP servers of a process, on a port for monitoring and on a unix socket for the owner.
 
 Neither stops the KMS: what cannot be bound is logged once and tried again, for the port may be that of a process which
 is about to end.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
 
 from keystead.config import Configuration
-from keystead.server.http import HttpServer, Pages
+from keystead.server.http import Closed, HttpServer, Pages
 from keystead.server.sockets import SocketRefused
 
 log = structlog.get_logger("keystead.http")
@@ -26,6 +26,7 @@ class Outlet:
 
     address: str
     bind: Callable[[], HttpServer]
+    closed: Closed = field(default_factory=Closed)
     server: HttpServer | None = None
     said: str = ""
     """What was logged of the last failure."""
@@ -66,9 +67,8 @@ class Web:
         """Serve where the configuration wants it. An address that stays is not disturbed."""
         with self._lock:
             wanted = list(self._wanted(config))
-            kept = {
-                outlet.address: outlet for outlet in self._outlets if outlet.address in {one.address for one in wanted}
-            }
+            meant = {(one.address, one.closed) for one in wanted}
+            kept = {outlet.address: outlet for outlet in self._outlets if (outlet.address, outlet.closed) in meant}
             for outlet in self._outlets:
                 if outlet.address not in kept:
                     outlet.close()
@@ -90,11 +90,14 @@ class Web:
             self._outlets = []
 
     def _wanted(self, config: Configuration) -> Iterator[Outlet]:
-        address = config.observability.http.address
-        if address:
-            host, _, port = address.rpartition(":")
-            yield Outlet(address, partial(HttpServer.on_port, host.strip("[]"), int(port), self._public))
+        http = config.observability.http
+        if http.address:
+            host, _, port = http.address.rpartition(":")
+            tls = http.tls
+            closed = Closed(tls.cert_file if tls else None, tls.key_file if tls else None, http.token_file)
+            bind = partial(HttpServer.on_port, host.strip("[]"), int(port), self._public, closed)
+            yield Outlet(http.address, bind, closed)
         path = config.admin_socket
         if path is not None:
-            bind = partial(HttpServer.on_socket, path, self._private, take_over=self._take_over)
-            yield Outlet(f"unix://{path}", bind)
+            private = partial(HttpServer.on_socket, path, self._private, take_over=self._take_over)
+            yield Outlet(f"unix://{path}", private)

@@ -164,7 +164,7 @@ def test_explain_without_a_path_shows_the_whole_tree() -> None:
     assert lines[0] == "apiVersion <config.keystead.dev/v1alpha1> required"
     assert '    maxAge <duration> default "720h"' in lines
     assert "      tokenFile <path> required" in lines
-    assert len(lines) == 56
+    assert len(lines) == 60
 
 
 def test_explain_of_an_unknown_path_exits_2_with_a_suggestion() -> None:

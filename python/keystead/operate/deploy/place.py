@@ -36,6 +36,7 @@ class Place:
     sockets: tuple[Path, ...] = (Path("/run/keystead"),)
     http: str = "127.0.0.1:9853"
     """Empty for none."""
+    https: bool = False
     user: int = 0
 
     @property
@@ -68,6 +69,10 @@ class Place:
 def of(config: Configuration, path: Path, image: str = IMAGE, user: int = 0) -> Place:
     """The directories that a configuration names."""
     files = [file for key in config.keys for file in named_files(key).values()]
+    http = config.observability.http
+    files += [
+        path for path in (http.token_file, *((http.tls.cert_file, http.tls.key_file) if http.tls else ())) if path
+    ]
     sockets = [one.socket.path for one in config.endpoints if one.socket.path is not None]
     return Place(
         image=image,
@@ -75,7 +80,8 @@ def of(config: Configuration, path: Path, image: str = IMAGE, user: int = 0) -> 
         read=tuple(_once(file.parent for file in files)),
         state=config.state_dir,
         sockets=tuple(_once(socket.parent for socket in sockets)),
-        http=config.observability.http.address,
+        http=http.address,
+        https=http.tls is not None,
         user=user,
     )
 

@@ -142,7 +142,7 @@ def _pod(place: Place, arguments: Iterable[str], *, priority: bool = True) -> st
         f"""\
     # /livez is the process alone. Never /readyz: with the remote away a restart would lose what all still works with.
     livenessProbe:
-      httpGet: {{host: {place.host}, port: {place.port}, path: /livez}}
+      httpGet: {{host: {place.host}, port: {place.port}, path: /livez{", scheme: HTTPS" if place.https else ""}}}
       periodSeconds: 10
       timeoutSeconds: 5
       failureThreshold: 6

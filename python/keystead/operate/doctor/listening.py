@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import ssl
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,12 +74,18 @@ def port(config: Configuration, machine: Machine) -> Iterator[Finding]:
         return
     host, _, number = address.rpartition(":")
     refused = machine.can_bind(host.strip("[]"), int(number))
-    if refused is not None and not _is_ours(host.strip("[]"), int(number)):
+    if refused is not None and not _is_ours(host.strip("[]"), int(number), config.observability.http.tls is not None):
         yield found(22, "warn", address, refused)
 
 
-def _is_ours(host: str, number: int) -> bool:
-    connection = http.client.HTTPConnection(host, number, timeout=1.0)
+def _is_ours(host: str, number: int, tls: bool) -> bool:
+    # Whose certificate it is does not matter here: the question is which program listens.
+    context = ssl._create_unverified_context() if tls else None  # noqa: S323, SLF001
+    connection = (
+        http.client.HTTPSConnection(host, number, timeout=1.0, context=context)
+        if tls
+        else http.client.HTTPConnection(host, number, timeout=1.0)
+    )
     try:
         connection.request("GET", "/livez")
         return str(connection.getresponse().getheader("Server", "")).strip() == "keystead"
