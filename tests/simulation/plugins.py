@@ -41,6 +41,9 @@ class Node:
         self.number = number
         self.files = Files(directory)
         self.seed: Sealed | None = None
+        self.permitted = False
+        """Whether it may use the new key."""
+        self.release = release
         self._servers = servers
         self._stack = contextlib.ExitStack()
         for name, server in servers.items():
@@ -52,11 +55,13 @@ class Node:
 
     def permit(self, key: str) -> None:
         """Let this node use a key."""
+        self.permitted = key == rollout.NEW
         rights = (right.format(key) for right in RIGHTS)
         self._servers[key].policy(self._policy(key), f"transit/keys/{key}=read", *rights)
 
     def configure(self, release: Release) -> None:
         """Write the configuration; a running plugin takes it up by itself."""
+        self.release = release
         config = release.config
         members = [
             {"key": key, "stage": "active" if key in config.active else "decrypt"} for key in sorted(config.keys)
@@ -141,14 +146,14 @@ class Cluster:
         """Let something happen; return what."""
         events: dict[str, tuple[int, Callable[[], object]]] = {
             "a release": (4, self.release),
-            "a reload": (5, lambda: self.take_up(self.any_node())),
+            "a reload": (5, lambda: self.take_up(self.any_node(lambda node: node.release != self.released))),
             "a write": (3, lambda: self.write(self.any_node())),
             "everything is rewritten, and older backups are deleted": (3, lambda: self.migrate(self.any_node())),
             "a backup": (1, lambda: self.backup.update(self.table())),
             "a restore": (1, self.restore),
             "a plugin is killed": (2, lambda: self.restart(self.any_node())),
             "a node is replaced": (1, lambda: self.replace(self.any_node())),
-            "a node gets permission": (2, lambda: self.permit(self.any_node())),
+            "a node gets permission": (2, lambda: self.permit(self.any_node(lambda node: not node.permitted))),
             "a key is rotated": (1, self.rotate),
             "a KMS is away, or back": (1, self.toggle),
         }
@@ -267,8 +272,9 @@ class Cluster:
 
     # What there is.
 
-    def any_node(self) -> Node:
-        return self._chance.choice(self.nodes)
+    def any_node(self, wanted: Callable[[Node], bool] = lambda _: True) -> Node:
+        """One of those that are wanted, if there are any."""
+        return self._chance.choice(list(filter(wanted, self.nodes)) or self.nodes)
 
     def table(self) -> dict[bytes, bytes]:
         """Everything in etcd."""

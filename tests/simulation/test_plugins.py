@@ -62,4 +62,4 @@ def test_two_plugins_read_everything_after_each_of_a_few_steps() -> None:
 def test_three_plugins_read_everything_after_each_of_many_steps(seed: int) -> None:
     made = walk(120, nodes=3, seed=seed)
     assert made.released.epoch > 1
-    assert made.reads > 500
+    assert made.reads > 300

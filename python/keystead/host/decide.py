@@ -149,6 +149,7 @@ def _accept_label(current: Current, wanted: Wanted) -> Refuse | None:
     way_out = f"list {label!r} in acceptClusters"
     if wanted.epoch == current.epoch:
         way_out += f" and set epoch to {wanted.epoch + 1}"
+    way_out += f", once every node lists {wanted.cluster!r} there"
     return _refuse(f"cluster changed from {label!r} to {wanted.cluster!r} under epoch {wanted.epoch}: {way_out}")
 
 

@@ -118,7 +118,9 @@ def test_another_cluster_at_the_same_epoch_is_refused_with_the_way_out() -> None
 def test_another_cluster_at_a_higher_epoch_is_refused_while_old_data_would_not_be_read() -> None:
     decision = after(RECORD, epoch=6, cluster="prod-eu-2", accept=("prod-eu-2",))
     assert isinstance(decision, Refuse)
-    assert decision.reason.endswith(f"under epoch 6: list '{CLUSTER}' in acceptClusters")
+    assert decision.reason.endswith(
+        f"under epoch 6: list '{CLUSTER}' in acceptClusters, once every node lists 'prod-eu-2' there"
+    )
 
 
 @pytest.mark.parametrize(

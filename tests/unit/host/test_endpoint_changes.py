@@ -83,7 +83,7 @@ def refusals(key: FakeProvider, other: FakeProvider) -> dict[str, tuple[dict[str
         "other cluster": (
             {"members": members_of(key), "epoch": 3, "cluster": "b", "accept_clusters": ("b",)},
             f"cluster changed from '{CLUSTER}' to 'b' under epoch 3: list '{CLUSTER}' in acceptClusters and set epoch"
-            " to 4",
+            " to 4, once every node lists 'b' there",
         ),
     }
 
