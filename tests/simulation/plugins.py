@@ -201,11 +201,16 @@ class Cluster:
     # Events.
 
     def release(self) -> None:
-        possible = list(rollout._releasable(self.rules, self.as_model()))
-        if possible:
-            config = possible[-1] if self._chance.random() < 0.8 else self._chance.choice(possible)
-            epoch = self.released.epoch + (config.active != self.released.config.active)
-            self.released = Release(config, epoch)
+        """Release what leads on, if the rules allow that, and now and then what leads back."""
+        at = self.rules.configs.index(self.released.config)
+        on: list[rollout.Config] = []
+        back: list[rollout.Config] = []
+        for config in rollout._releasable(self.rules, self.as_model()):
+            (on if self.rules.configs.index(config) > at else back).append(config)
+        chosen = back if self._chance.random() < 0.2 else on
+        if chosen:
+            epoch = self.released.epoch + (chosen[0].active != self.released.config.active)
+            self.released = Release(chosen[0], epoch)
 
     def take_up(self, node: Node) -> None:
         """Reload, and wait for it; while a KMS is away it may be refused, and is tried again by the plugin."""
