@@ -67,8 +67,9 @@ class Cluster:
         released, rules = self.released, self.practice.rules
         found = []
         for config in reversed(list(rollout._releasable(rules, self.as_model()))):
-            epoch = released.epoch + (config.active != released.config.active)
-            found.append(released._replace(config=config, epoch=epoch))
+            if self._are_proven(config.active - released.config.active):
+                epoch = released.epoch + (config.active != released.config.active)
+                found.append(released._replace(config=config, epoch=epoch))
         for label in (released.label + 1, released.label - 1):
             if self.practice.labels and 0 <= label < len(LABELS):
                 release = released._replace(label=label)
@@ -98,6 +99,12 @@ class Cluster:
         if report.record is not None:
             writes = frozenset(wrap.ref.removeprefix("fake/") for wrap in report.record.wraps)
         return rollout.Node(config, proven, 0, writes, keys_of(node.seed) if node.seed is not None else writes)
+
+    def _are_proven(self, keys: rollout.Record) -> bool:
+        """Whether every plugin shows these keys as proven, also the old one, which the model takes for granted."""
+        reports = [process.endpoint.report() for _, process in self.processes]
+        proven = [{key.name for key in report.keys if key.proven} for report in reports]
+        return self.practice.rules.barrier != "usable" or all(keys <= one for one in proven)
 
     def _label_is_safe(self, release: Release) -> bool:
         if not self.practice.label_barrier:

@@ -205,7 +205,10 @@ class Cluster:
         at = self.rules.configs.index(self.released.config)
         on: list[rollout.Config] = []
         back: list[rollout.Config] = []
+        proven = [{key["name"] for key in node.report()["keys"] if key["proven"]} for node in self.nodes]
         for config in rollout._releasable(self.rules, self.as_model()):
+            if not all(config.active - self.released.config.active <= one for one in proven):
+                continue
             (on if self.rules.configs.index(config) > at else back).append(config)
         chosen = back if self._chance.random() < 0.2 else on
         if chosen:
