@@ -129,9 +129,12 @@ class Cluster:
         """Kill and start the plugin, with the configuration released last or with the one it had."""
         if node.touched:
             node.highest = 0
+            self._replicas_follow()
         node.restart(self.released if changed else None)
 
     def surge(self, node: Node) -> None:
+        if node.touched:
+            self._replicas_follow()
         if len(node.processes) == 1:
             node.surge(self.released)
 
@@ -140,16 +143,25 @@ class Cluster:
 
     def replace(self, node: Node) -> None:
         if self.practice.replaced:
+            self._replicas_follow()
             node.replace(self.released)
 
     def lose_state(self, node: Node) -> None:
         if self.practice.replaced:
+            self._replicas_follow()
             node.lose_state()
 
     def distrust(self, node: Node) -> None:
         """Let a self-test fail, in each process of a node."""
         for process in node.processes:
             process.endpoint._caretaker.distrust()
+
+    def _replicas_follow(self) -> None:
+        """Who has no state takes the newest version at once: nodes are not made anew just after a rotation."""
+        for node in self.nodes:
+            for view in node.views.values():
+                if view.knows < view.remote.newest:
+                    view.follow()
 
     # The API servers.
 

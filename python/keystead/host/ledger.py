@@ -108,17 +108,17 @@ class Ledger:
     def staged(self) -> Mapping[tuple[str, str], bool]:
         """Which keys have decrypted here before they were active, and whether for a whole soak."""
         if self._staged is None:
-            self._staged = {}
-            if self._state_dir is not None:
-                try:
-                    self._staged = self._state_dir.read_staged()
-                except OSError as exc:
-                    self._complain("state.unreadable", exc)
+            try:
+                self._staged = self._state_dir.read_staged() if self._state_dir is not None else {}
+            except OSError as exc:
+                # It is asked for again: what is on a disk that comes back must not be forgotten, nor written over.
+                self._complain("state.unreadable", exc)
+                return {}
         return self._staged
 
     def stage(self, staged: dict[tuple[str, str], bool]) -> None:
         """Remember that for the next process."""
-        if staged == self.staged():
+        if self._staged is None or staged == self._staged:
             return
         if self._state_dir is not None:
             try:

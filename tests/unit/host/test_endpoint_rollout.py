@@ -306,3 +306,23 @@ def test_a_key_that_waits_is_not_lost_by_raising_the_epoch_again(
     rig.pass_time(300.0)
     assert key_id_epoch(rig.key_id) == 4
     assert refs_in_use(rig) == ["fake/k", "fake/new"]
+
+
+def test_what_soaked_is_remembered_though_the_disk_could_not_be_read_at_the_start(
+    start: Start, key: FakeProvider, new: FakeProvider, tmp_path: Path
+) -> None:
+    before = start(target(key, old=(new,), soak=SOAK))
+    before.pass_time(SOAK)
+    before.endpoint.stop()
+    (tmp_path / "main").rename(tmp_path / "aside")
+    (tmp_path / "main").touch()
+    new.raises["wrap"] = errors.Unavailable("away")
+    rig = start(target(key, new, epoch=2, soak=SOAK))
+    (tmp_path / "main").unlink()
+    (tmp_path / "aside").rename(tmp_path / "main")
+    rig.pass_time(5.0)
+    new.raises.clear()
+    rig.pass_time(5.0)
+    rig.pass_time(5.0)
+    assert rig.endpoint.report().refused is None
+    assert refs_in_use(rig) == ["fake/k", "fake/new"]
