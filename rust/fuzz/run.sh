@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
 # Fuzz each parser for the given number of seconds (60), beginning with the inputs of tests/vectors and tests/snapshots.
-# Needs cargo-fuzz (cargo install --locked cargo-fuzz) and a C++ compiler; a stable Rust is enough.
+# Needs a C++ compiler and a stable Rust, and no cargo-fuzz: this sets the flags that cargo-fuzz would.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
 
 # libFuzzer's instrumentation is an unstable compiler flag; this lets a stable compiler take it.
 export RUSTC_BOOTSTRAP=1
+host=$(rustc -vV | sed -n 's/^host: //p')
+flags="-Cpasses=sancov-module"
+for option in level=4 inline-8bit-counters pc-table trace-compares; do
+  flags+=" -Cllvm-args=-sanitizer-coverage-$option"
+done
+flags+=" --cfg fuzzing -Cllvm-args=-simplifycfg-branch-fold-threshold=0"
+flags+=" -Zsanitizer=address -Cdebug-assertions -Ccodegen-units=1"
 
 corpus() { # target, kinds of vectors
   mkdir -p "fuzz/corpus/$1"
@@ -35,6 +42,10 @@ for name in fuzz/corpus/v1_cipher/*; do
     "$name" > "fuzz/corpus/stored/${name##*/}"
 done
 
+(cd fuzz && RUSTFLAGS=$flags cargo build --release --locked --target "$host" --bins)
+
 for target in record seed v1_cipher state_file requests snapshot stored; do
-  cargo fuzz run --fuzz-dir fuzz "$target" -- -max_total_time="$seconds" -max_len=66000 -timeout=10
+  mkdir -p "fuzz/artifacts/$target"
+  "fuzz/target/$host/release/$target" -artifact_prefix="fuzz/artifacts/$target/" -max_total_time="$seconds" \
+    -max_len=66000 -timeout=10 -print_final_stats=1 "fuzz/corpus/$target"
 done
