@@ -55,7 +55,7 @@ class Length:
 
 PROMPT = Length(away=0, grace=3600, probe_interval=5, unwrap_timeout=10)
 """For a remote that stays and refuses."""
-LENGTHS = {"90s": Length(90, 30, 5, 2), "10min": Length(600, 300, 60, 10)}
+LENGTHS = {"2min": Length(120, 60, 5, 2), "10min": Length(600, 300, 60, 10)}
 """The long one has the defaults of everything but the grace, whose default is an hour."""
 
 

@@ -30,8 +30,8 @@ WAY_OUT = "mend key bao-1, and all goes on by itself"
 @pytest.fixture(
     scope="module",
     params=[
-        "beside-another-90s",
-        "alone-90s",
+        "beside-another-2min",
+        "alone-2min",
         pytest.param("beside-another-10min", marks=pytest.mark.slow),
         pytest.param("alone-10min", marks=pytest.mark.slow),
     ],
