@@ -129,7 +129,8 @@ class ApiServer:
             self.kube.close()  # a process that ended by itself has left its connections
         self.child.start()
         certificate = self._certificates / "apiserver.crt"
-        until(certificate.exists, timeout, f"{self.child.name}: a serving certificate", self.child)
+        # It is there before anything is in it.
+        until(lambda: b"END CERT" in certificate.read_bytes(), timeout, f"{self.child.name}: a certificate", self.child)
         self.kube = Kube(LOOPBACK, self._port, self._token, certificate)
         if ready:
             until(lambda: self.is_healthy(ready), timeout, f"{self.child.name}: {ready}", self.child)
