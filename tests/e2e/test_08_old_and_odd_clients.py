@@ -112,7 +112,7 @@ def test_what_is_not_served_is_unimplemented(lab: Lab, count: Count) -> None:
             "/v2alpha1.KeyManagementService/Status",
             "/v1beta1.KeyManagementService/Status",
             "/k8s.io.kms.v2.KeyManagementService/Status",
-            "/grpc.health.v1.Health/Check",
+            "/grpc.health.v1.Health/Watch",
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             "/",
         ],

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from keystead import __version__
 from keystead._core import encode_version
 from keystead.host.endpoint import Endpoint
+from keystead.server import health_service
 
 Remaining = Callable[[], float | None]
 """Tells how many seconds the caller will still wait; `None` if it set no limit."""
@@ -37,4 +38,8 @@ def methods(endpoint: Endpoint, kms_versions: Sequence[str]) -> dict[str, Method
             f"/{V1BETA1}/Encrypt": lambda request, _remaining: endpoint.encrypt_v1(request),
             f"/{V1BETA1}/Decrypt": endpoint.decrypt_v1,
         }
+    served = {V2 if version == "v2" else V1BETA1 for version in kms_versions}
+    table[health_service.CHECK] = lambda request, _remaining: health_service.check(
+        request, served, lambda: endpoint.snapshot.healthz == "ok"
+    )
     return table
