@@ -75,8 +75,9 @@ def surge(directory: Path, rounds: int) -> Load:
         stack.callback(load.stop)
         for number in range(1, rounds + 1):
             following = stack.enter_context(files.run("--take-over", log=str(number)))
-            # As a DaemonSet with maxSurge: the old one is stopped once the new one is ready.
-            following.until_ok(90)
+            # As a DaemonSet with maxSurge and minReadySeconds: the old one is stopped once the new one has the path.
+            # Until then whoever asks there meets the old one.
+            following.until_event("endpoint.listening", seconds=90)
             assert current.stop() == 0
             current = following
         load.stop()

@@ -57,6 +57,9 @@ spec:
   selector:
     matchLabels:
       app.kubernetes.io/name: keystead
+  # What tells the new one from the old is not to be seen from outside: both have the same path and port. So the old
+  # one is left alone until the new one has had the time to take over.
+  minReadySeconds: 30
   updateStrategy:
     type: RollingUpdate
     rollingUpdate:
