@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -134,22 +135,23 @@ def _show(result: Result, code: int, *, verbose: bool) -> None:
     if verbose:
         for check in result.passed:
             click.echo(f"ok    {check.id}  {check.title}")
-    for finding in result.findings:
-        click.echo("\n".join(lines(finding)))
+    for text in lines(result.findings):
+        click.echo(text)
     counts = "  ".join(f"{word} {len(result.of(word))}" for word in ("warn", "fail", "unknown"))
     click.echo(f"ok {len(result.passed)}  {counts}  (exit {code})")
 
 
-def lines(finding: Finding) -> list[str]:
-    """A finding for people."""
-    check = finding.check
-    return [
-        f"{WORDS[finding.level]}  {check.id}  {printable(finding.subject)}: {printable(finding.got)}",
-        f"      expected  {check.title[0].lower()}{check.title[1:]}: {check.expected}",
-        f"      why       {check.why}",
-        f"      fix       {check.fix}",
-        f"      see       {check.link}",
-    ]
+def lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """Findings for people: what belongs to one check together, and explained once."""
+    for number, finding in enumerate(findings):
+        check = finding.check
+        yield f"{WORDS[finding.level]}  {check.id}  {printable(finding.subject)}: {printable(finding.got)}"
+        if number + 1 < len(findings) and findings[number + 1].check is check:
+            continue
+        yield f"      expected  {check.title[0].lower()}{check.title[1:]}: {check.expected}"
+        yield f"      why       {check.why}"
+        yield f"      fix       {check.fix}"
+        yield f"      see       {check.link}"
 
 
 def _show_json(result: Result, code: int) -> None:

@@ -356,6 +356,11 @@ def _machine(**changes: Any) -> Plant:
     return plant
 
 
+def _a_directory_for_the_token(site: Site) -> None:
+    site.token.unlink()
+    site.token.mkdir()
+
+
 def _mounted_file(site: Site) -> None:
     path = site.file("encryption.yaml")
     site.server["volumeMounts"].append({"name": "one-file", "mountPath": str(path)})
@@ -404,6 +409,7 @@ FAULTS: dict[str, tuple[int, Plant]] = {
     "no right to encrypt": (35, _refuse("encrypt", 403, "denied")),
     "no right to decrypt": (36, _refuse("decrypt", 403, "denied")),
     "wrong bytes": (37, lambda s: setattr(s.kms, "short_answers", True)),
+    "a token that is a directory": (42, _after(_a_directory_for_the_token)),
     "credentials that end soon": (38, lambda s: setattr(s.kms, "expiry", NOW + 3600.0)),
     "credentials that have ended": (38, lambda s: setattr(s.kms, "expiry", NOW - 1.0)),
     "a key that one command deletes": (39, lambda s: s.kms.cautions.append("deletion_allowed")),
@@ -467,12 +473,8 @@ BESIDES: dict[str, set[int]] = {
     # A fault of one thing may be one of another too.
     "a token that is not there": {32},
     "a token of the cluster": {4, 32, 84},
-    "a key that nothing uses": set(),
-    "no manifest": set(),
-    "a socket that nobody serves": set(),
+    "a token that is a directory": {4},
     "v1 without its gate": {2},
-    "v2 for 1.28": set(),
-    "a state directory that is a file": set(),
 }
 
 
@@ -487,6 +489,8 @@ def test_each_fault_is_found_by_its_own_id(name: str, site: Site, monkeypatch: p
     certain = {one.check.id for one in result.findings if one.level != "unknown"}
     assert certain - {f"KS-D{other:03}" for other in BESIDES.get(name, ())} == {f"KS-D{number:03}"}, result.findings
     assert f"KS-D{number:03}" in {check.id for check in result.looked_at}
+    said = "\n".join(lines(result.findings))
+    assert site.kms.token not in said
 
 
 def test_a_remote_inside_the_cluster_is_found_whether_it_answers_or_not(site: Site) -> None:
@@ -573,8 +577,16 @@ def test_options_that_make_no_sense_are_usage_errors(options: list[str]) -> None
     assert CliRunner().invoke(main, ["doctor", *options]).exit_code == 2
 
 
+def test_what_belongs_to_one_check_is_explained_once() -> None:
+    said = list(
+        lines([found(30, "fail", "key a", "gone"), found(30, "fail", "key b", "gone"), found(31, "fail", "c", "d")])
+    )
+    assert [line[:13] for line in said if "KS-D" in line[:16]] == ["FAIL  KS-D030"] * 2 + ["FAIL  KS-D031"]
+    assert len([line for line in said if line.startswith("      why")]) == 2
+
+
 def test_what_comes_from_elsewhere_cannot_move_the_cursor() -> None:
-    assert "\x1b" not in "".join(lines(found(30, "fail", "key a", "\x1b[2Jgone")))
+    assert "\x1b" not in "".join(lines([found(30, "fail", "key a", "\x1b[2Jgone")]))
 
 
 def test_the_kernel_tells_whether_the_clock_is_kept() -> None:

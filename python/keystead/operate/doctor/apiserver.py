@@ -10,6 +10,7 @@ from pathlib import Path
 from keystead.config import ConfigInvalid, Configuration, Problem, read_file
 from keystead.config.encryption import judge
 from keystead.operate.doctor.book import Finding, Level, found
+from keystead.operate.doctor.files import located
 from keystead.operate.doctor.manifest import Pod
 
 START_SECONDS = 75
@@ -36,11 +37,11 @@ def encryption(path: Path, config: Configuration | None) -> Iterator[Finding]:
         problems, warnings = judged.problems, judged.warnings
         mode = path.stat().st_mode
     except ConfigInvalid as exc:
-        yield from (found(60, "fail", str(path), str(problem)) for problem in exc.problems)
+        yield from (found(60, "fail", str(path), located(problem)) for problem in exc.problems)
         return
     for level, several in (("fail", problems), ("warn", warnings)):
         for problem in several:
-            yield found(_number(problem), "fail" if level == "fail" else "warn", str(path), _text(problem))
+            yield found(_number(problem), "fail" if level == "fail" else "warn", str(path), located(problem))
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         yield found(68, "fail", str(path), f"mode {stat.S_IMODE(mode):04o}")
 
@@ -54,11 +55,6 @@ def _number(problem: Problem) -> int:
     if place in (64, 65) and "should" in problem.message:
         return 60
     return place
-
-
-def _text(problem: Problem) -> str:
-    where = f"line {problem.line}: " if problem.line else ""
-    return f"{where}{problem.path}: {problem.message}" if problem.path else f"{where}{problem.message}"
 
 
 def minor_version(text: str) -> int | None:

@@ -242,6 +242,13 @@ _KEYS = Chapter(
             "Do not use this key. See the text, and tell the adapter's author.",
         ),
         Check(
+            "KS-D042",
+            "Its provider can use the key",
+            "a key of the right kind, and files that fit",
+            "It is never opened, whatever the remote does: what is under this key alone cannot be read.",
+            "Do what the text says.",
+        ),
+        Check(
             "KS-D038",
             "The credentials last",
             "they are renewed by themselves, or end in more than a week",

@@ -29,9 +29,9 @@ def configuration(
     """What lint says, and who may write the file. `source` is `None` for a configuration that is no file."""
     name = str(source or "the configuration")
     for problem in problems:
-        yield found(1, "fail", name, str(problem))
+        yield found(1, "fail", name, located(problem))
     for warning in warnings:
-        yield found(2, "warn", name, str(warning))
+        yield found(2, "warn", name, located(warning))
     if source is None or not source.exists():
         return
     status = source.stat()
@@ -40,6 +40,12 @@ def configuration(
     elif status.st_mode & _FOREIGN_WRITE:
         yield found(3, "fail", name, f"mode {stat.S_IMODE(status.st_mode):04o}")
     yield from _directory(source.parent)
+
+
+def located(problem: Problem) -> str:
+    """A problem without the name of its file, which is the subject already."""
+    where = f"line {problem.line}: " if problem.line else ""
+    return f"{where}{problem.path}: {problem.message}" if problem.path else f"{where}{problem.message}"
 
 
 def named_files(key: ProviderConfig) -> dict[str, Path]:

@@ -36,8 +36,8 @@ _BY_CLASS: dict[type[errors.ProviderError], int] = {
     errors.KeyNotFound: 33,
     errors.KeyDisabled: 34,
     errors.Throttled: 41,
+    errors.ConfigError: 42,
 }
-_ALL = range(30, 42)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _unwrap(
 def _finding(
     subject: str, exc: errors.ProviderError, *, denied: int, connection: Callable[[], Finding | None] = lambda: None
 ) -> Finding:
-    text = str(exc)
+    text = str(exc).removeprefix(f"{subject.partition(',')[0]}: ")
     if isinstance(exc, errors.PermissionDenied):
         return found(denied, "fail", subject, text)
     if isinstance(exc, errors.Unavailable):

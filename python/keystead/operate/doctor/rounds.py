@@ -142,7 +142,7 @@ class _Round:
         for key in config.keys:
             yield from self._covering((4, 5, 6), files.of_key(key))
             yield from self._covering((50, 51), bootstrap.of_key(key, services))
-        yield from self._covering(range(30, 42), self._keys(config))
+        yield from self._covering(range(30, 43), self._keys(config))
 
     def _keys(self, config: Configuration) -> Iterator[Finding]:
         trials = [(key, _trial(key, config)) for key in config.keys]
