@@ -67,6 +67,11 @@ faults: $(VENV)/built
 reference: $(VENV)/built
 	PYTHONPATH=tests $(BIN)/python -m reference
 
+.PHONY: monitoring ## Build promtool and Prometheus once (needs Go), then try each alert and each panel on them
+monitoring: $(VENV)/built
+	tests/monitoring/build.sh
+	$(BIN)/pytest tests/monitoring $(PYTEST_FLAGS)
+
 .PHONY: bench ## Measure against an echo server in the same run, as ratios (needs Go)
 bench: $(VENV)/built
 	$(BIN)/python -m bench

@@ -97,7 +97,7 @@ PANELS = (
         "From memory, or after a wait for a remote; and the unwraps that were made for those.",
         (
             (f"sum(rate({_DECRYPTS}[$__rate_interval]))", "all"),
-            ("sum(rate(keystead_cold_decrypt_seconds_count[$__rate_interval]))", "waited for a remote"),
+            ("sum(rate(keystead_cold_decrypt_seconds_count[$__rate_interval])) or vector(0)", "waited for a remote"),
             (
                 'sum(rate(keystead_provider_request_duration_seconds_count{operation="unwrap"}[$__rate_interval]))',
                 "unwraps, with those of probes",
