@@ -39,11 +39,12 @@ def main() -> None:
     with ProcessPoolExecutor(given.at_once) as pool:
         for number, outcomes in enumerate(pool.map(run, range(given.runs)), 1):
             counts.update(one.verdict for one in outcomes)
-            alarms += [one for one in outcomes if one.verdict is Verdict.BROKEN]
+            new = [one for one in outcomes if one.verdict is Verdict.BROKEN]
+            alarms += new
             passed = time.monotonic() - start
             print(f"{number:4} runs after {passed:6.0f} s: {len(alarms)} alarms", flush=True)
-    for one in alarms:
-        print(f"ALARM {one.id}: expected {one.expected}, got {one.got}")
+            for one in new:
+                print(f"ALARM {one.id}: expected {one.expected}, got {one.got}", flush=True)
     print(", ".join(f"{count} {verdict.value}" for verdict, count in counts.items()))
     sys.exit(bool(alarms))
 

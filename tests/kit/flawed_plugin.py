@@ -9,6 +9,7 @@ process of the plugin of that socket: of two plugins that share the keys, as tho
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 import threading
@@ -108,6 +109,8 @@ class Plugin:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "too long")
         sealed, name = self.seal(request.plaintext, b"v2")
         annotations = {"big.example.com": bytes(40_000)} if self.flaw == "annotations too large" else {}
+        if self.flaw == "a seed in base64":
+            annotations["log.example.com"] = base64.b64encode(b"seed: " + request.plaintext)
         return v2.EncryptResponse(ciphertext=sealed, key_id=name, annotations=annotations)
 
     def decrypt(self, request: Any, context: grpc.ServicerContext) -> Any:

@@ -49,6 +49,7 @@ CAUGHT_ON_DISK = {
     "empty key_id": ("KS-C003",),
     "Status waits in the line of Decrypts": ("KS-C005",),
     "annotations too large": ("KS-C013",),
+    "a seed in base64": ("KS-C015",),
     "nonce is reused for other seeds": ("KS-C016",),
     "returns zeros for damaged data": ("KS-C030", "KS-C031", "KS-C033"),
     "a socket for everybody": ("KS-C065",),

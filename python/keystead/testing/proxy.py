@@ -45,6 +45,7 @@ class FaultProxy:
         self._target_ca: Path | None = None
         self._certificates: Any = None
         self._server_tls: ssl.SSLContext | None = None
+        self._place: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._live: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -64,7 +65,7 @@ class FaultProxy:
             self._directory = tempfile.TemporaryDirectory(prefix="keystead-kit-")
             self._certificates = Certificates(Path(self._directory.name))
             self._server_tls = self._certificates.server("good")
-        self._listen(0)
+        self._listen()
         self.used = True
         return self
 
@@ -87,6 +88,8 @@ class FaultProxy:
         """Close the listener and every connection."""
         self._stop_listening()
         self.drop()
+        if self._place is not None:
+            self._place.close()
         if self._directory is not None:
             self._directory.cleanup()
 
@@ -139,7 +142,7 @@ class FaultProxy:
         try:
             yield
         finally:
-            self._listen(self.port)
+            self._listen()
 
     @contextlib.contextmanager
     def expired_certificate(self) -> Iterator[None]:
@@ -183,9 +186,14 @@ class FaultProxy:
             self._fault = "none"
             self.drop()
 
-    def _listen(self, port: int) -> None:
-        self._listener = socket.create_server((HOST, port), backlog=1024)
-        self.address = f"{HOST}:{self._listener.getsockname()[1]}"
+    def _listen(self) -> None:
+        if self._place is None:
+            # Keeps the port while nobody listens, or another program could have it by then.
+            self._place = socket.socket()
+            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self._place.bind((HOST, 0))
+            self.address = f"{HOST}:{self._place.getsockname()[1]}"
+        self._listener = socket.create_server((HOST, self.port), backlog=1024, reuse_port=True)
         threading.Thread(target=self._accept, args=(self._listener,), daemon=True, name="fault-proxy").start()
 
     def _stop_listening(self) -> None:
