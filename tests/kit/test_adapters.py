@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,22 +28,39 @@ def installed(adapter: Path, site: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{site}:{adapter / 'src'}"}
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda path: path.name)
-def test_an_adapter_passes_its_own_tests_and_shows_what_it_claims(adapter: Path, tmp_path: Path) -> None:
+def tested(adapter: Path, directory: Path, *arguments: str) -> list[dict[str, Any]]:
+    """Run its tests, and return the report."""
     if adapter.name == "keystead-pkcs11":
         if shutil.which("softhsm2-util") is None:
             pytest.skip("NOT TESTED: keystead-pkcs11, all of it: no SoftHSM; apt-get install softhsm2")
         pytest.importorskip(
             "pkcs11", reason="NOT TESTED: keystead-pkcs11; pip install --require-hashes -r requirements/backends.txt"
         )
-    report = tmp_path / "report.json"
+    report = directory / "report.json"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--keystead-report", str(report)]
-    environment = installed(adapter, tmp_path / "site")
-    ran = subprocess.run(command, cwd=adapter, env=environment, capture_output=True, text=True, check=False)
+    environment = installed(adapter, directory / "site")
+    ran = subprocess.run(
+        [*command, *arguments], cwd=adapter, env=environment, capture_output=True, text=True, check=False
+    )
     print(ran.stdout)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    told = json.loads(report.read_text())
+    return list(json.loads(report.read_text()))
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda path: path.name)
+def test_an_adapter_passes_its_own_tests(adapter: Path, tmp_path: Path) -> None:
+    """All but the rules that wait for something that fails, which are tried below."""
+    waiting = " or ".join(f"KS-R0{number}" for number in (14, 15, 63, *range(70, 100)))
+    told = tested(adapter, tmp_path, "-k", f"not ({waiting})")
+    assert all(len(one["rules"]) > 40 for one in told)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda path: path.name)
+def test_an_adapter_shows_what_it_claims(adapter: Path, tmp_path: Path) -> None:
+    told = tested(adapter, tmp_path)
     assert all(one["complete"] for one in told)
     entries = tomllib.loads((adapter / "pyproject.toml").read_text())["project"]["entry-points"]["keystead.providers"]
     assert {one["provider"] for one in told} == entries.keys()

@@ -1,4 +1,8 @@
-"""Each rule catches a provider that breaks it, and none catches the sound one. `-s` shows the table."""
+"""Each rule catches a provider that breaks it. `-s` shows the table.
+
+That no rule is broken by the sound provider, from which each of these is made, is shown by test_fake_kms.py, and over
+many runs by false_alarms.py.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from keystead.testing import FakeKmsProvider
 from keystead.testing.provider_rules import BOOK
 from keystead.testing.rules import Outcome, Verdict
 
@@ -25,16 +28,12 @@ TABLE: list[tuple[type[Broken], Outcome]] = []
 
 
 @pytest.mark.parametrize("provider_type", BROKEN, ids=lambda kind: f"{kind.breaks}-{kind.__name__}")
-def test_a_broken_provider_is_caught_by_the_rule_for_it_and_the_sound_one_is_not(
-    provider_type: type[Broken], tmp_path: Path
-) -> None:
+def test_a_broken_provider_is_caught_by_the_rule_for_it(provider_type: type[Broken], tmp_path: Path) -> None:
     outcome = trial(provider_type.breaks, provider_type, tmp_path)
     assert outcome.verdict is Verdict.BROKEN, f"{provider_type.__doc__}: {outcome}"
     TABLE.append((provider_type, outcome))
     for kind in provider_type.kept if hasattr(provider_type, "kept") and isinstance(provider_type.kept, list) else ():
         kind.close()
-    sound = trial(provider_type.breaks, FakeKmsProvider, tmp_path)
-    assert sound.verdict is Verdict.PASSED, sound
 
 
 def test_every_rule_has_a_provider_that_breaks_it() -> None:

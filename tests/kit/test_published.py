@@ -78,8 +78,14 @@ class Package:
         (self.site / "keystead_toy/quality.yaml").write_text(text)
 
     def test(self, *arguments: str, what: str = "test_toy.py") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", what, *arguments]
-        environment = os.environ | {"PYTHONPATH": str(self.site), "COLUMNS": "160"}
+        # Other plugins of this environment are left out, since they take most of the time of such a short run.
+        plugins = ["-p", "keystead.testing.pytest_plugin", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *plugins, what, *arguments]
+        environment = os.environ | {
+            "PYTHONPATH": str(self.site),
+            "COLUMNS": "160",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        }
         return subprocess.run(command, cwd=self.site, env=environment, capture_output=True, text=True, check=False)
 
 
