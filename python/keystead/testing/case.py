@@ -160,6 +160,17 @@ def must_end_in_time(what: str, call: Callable[[float], Any], *classes: type[err
     raise NotShown(f"this machine is too busy to measure a second: {what} took {done.seconds:.2f} s")
 
 
+def until_it_passes(call: Callable[[], Any], passes: type[errors.ProviderError]) -> Attempt:
+    """Call again while an error `passes`, for `BACK` seconds and as many as the machine has lost meanwhile."""
+    ends = soon(BACK)
+    with Pace() as pace:
+        done = attempt(call)
+        while isinstance(done.error, passes) and time.monotonic() < ends + min(pace.lost, SPOILT * BACK):
+            time.sleep(0.05)
+            done = attempt(call)
+    return done
+
+
 class Pace:
     """Measures how much time a thread that only sleeps loses, by as many seconds as it is woken late."""
 
@@ -210,11 +221,7 @@ def recovers(
     passes: type[errors.ProviderError] = errors.Unavailable,
 ) -> None:
     """Unwrap, again and again while an error `passes`, for as long as a remote that is back may go unnoticed."""
-    deadline = soon(BACK)
-    done = attempt(lambda: provider.unwrap(made.blob, context, made.version, soon(BACK)))
-    while isinstance(done.error, passes) and time.monotonic() < deadline:
-        time.sleep(0.05)
-        done = attempt(lambda: provider.unwrap(made.blob, context, made.version, soon(BACK)))
+    done = until_it_passes(lambda: provider.unwrap(made.blob, context, made.version, soon(BACK)), passes)
     if done.error is not None:
         raise Broken(f"{what}, within {BACK:g} s", str(done)) from done.error
     if not is_key(done.answer, kek):

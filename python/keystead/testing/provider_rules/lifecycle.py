@@ -17,6 +17,7 @@ from keystead.testing.case import (
     new_kek,
     recovers,
     soon,
+    until_it_passes,
     unwraps,
     wrapped,
 )
@@ -111,10 +112,7 @@ def opens_after_a_failure(case: Case) -> None:
         done = attempt(lambda: provider.open(soon(2)))
         if done.error is not None and not isinstance(done.error, Unavailable):
             raise Broken("open raises Unavailable while the remote refuses connections", str(done))
-    end = soon(BACK)
-    done = attempt(lambda: provider.open(soon()))
-    while isinstance(done.error, Unavailable) and soon(0) < end:
-        done = attempt(lambda: provider.open(soon()))
+    done = until_it_passes(lambda: provider.open(soon()), Unavailable)
     if done.error is not None:
         raise Broken(f"open to succeed within {BACK:g} s after the remote is back", str(done))
     unwraps(provider, wrapped(provider, kek, context), kek, context)
