@@ -28,7 +28,7 @@ def installed(adapter: Path, site: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": f"{site}:{adapter / 'src'}"}
 
 
-def tested(adapter: Path, directory: Path, *arguments: str) -> list[dict[str, Any]]:
+def report_of(adapter: Path, directory: Path, *arguments: str) -> list[dict[str, Any]]:
     """Run its tests, and return the report."""
     if adapter.name == "keystead-pkcs11":
         if shutil.which("softhsm2-util") is None:
@@ -52,7 +52,7 @@ def tested(adapter: Path, directory: Path, *arguments: str) -> list[dict[str, An
 def test_an_adapter_passes_its_own_tests(adapter: Path, tmp_path: Path) -> None:
     """All but the rules that wait for something that fails, which are tried below."""
     waiting = " or ".join(f"KS-R0{number}" for number in (14, 15, 63, *range(70, 100)))
-    told = tested(adapter, tmp_path, "-k", f"not ({waiting})")
+    told = report_of(adapter, tmp_path, "-k", f"not ({waiting})")
     assert all(len(one["rules"]) > 40 for one in told)
 
 
@@ -60,7 +60,7 @@ def test_an_adapter_passes_its_own_tests(adapter: Path, tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda path: path.name)
 def test_an_adapter_shows_what_it_claims(adapter: Path, tmp_path: Path) -> None:
-    told = tested(adapter, tmp_path)
+    told = report_of(adapter, tmp_path)
     assert all(one["complete"] for one in told)
     entries = tomllib.loads((adapter / "pyproject.toml").read_text())["project"]["entry-points"]["keystead.providers"]
     assert {one["provider"] for one in told} == entries.keys()

@@ -44,7 +44,7 @@ def made(name: str, package: Path) -> dict[str, str]:
     return installed(package, name)
 
 
-def tested(package: Path, environment: dict[str, str], *arguments: str) -> dict[str, Any]:
+def report_of(package: Path, environment: dict[str, str], *arguments: str) -> dict[str, Any]:
     """Run its tests, as they are, and return the report."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--keystead-report", "report.json", *arguments]
     ran = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, check=False)
@@ -57,7 +57,7 @@ def tested(package: Path, environment: dict[str, str], *arguments: str) -> dict[
 def test_a_new_package_keeps_the_rules_as_it_is(name: str, tmp_path: Path) -> None:
     """Those of the declaration, of wrapping and of damaged wraps. All of them, which takes longer, are tried below."""
     environment = made(name, tmp_path / "made")
-    report = tested(tmp_path / "made", environment, "-k", "KS-R00 or KS-R01 or KS-R02 or KS-R03")
+    report = report_of(tmp_path / "made", environment, "-k", "KS-R00 or KS-R01 or KS-R02 or KS-R03")
     assert report["provider"] == name
     assert {one["verdict"] for one in report["rules"]} == {"passed"}
     assert len(report["rules"]) > 30
@@ -70,7 +70,7 @@ def test_a_new_package_keeps_the_rules_as_it_is(name: str, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_new_package_shows_silver_as_it_is(tmp_path: Path) -> None:
-    report = tested(tmp_path / "made", made("acme", tmp_path / "made"))
+    report = report_of(tmp_path / "made", made("acme", tmp_path / "made"))
     assert (report["provider"], report["tier"], report["claimed"]) == ("acme", "Silver", "Silver")
     assert {one["rule"] for one in report["rules"] if one["verdict"] == "not shown"} == RULES_ABOVE_SILVER
 

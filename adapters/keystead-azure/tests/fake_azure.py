@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -38,6 +39,12 @@ HASHED = Prehashed(hashes.SHA256())
 OPERATIONS = {"oct-HSM": ["encrypt", "decrypt"], "RSA": ["wrapKey", "unwrapKey", "sign", "verify"]}
 
 
+@functools.cache
+def rsa_key(number: int) -> rsa.RSAPrivateKey:
+    """Make a key once for all fakes of this process: that takes a tenth of a second."""
+    return rsa.generate_private_key(65537, 2048)
+
+
 class Refusal(Exception):
     """What is answered instead of a result."""
 
@@ -61,11 +68,13 @@ class Key:
     operations: list[str]
     versions: dict[str, Version] = field(default_factory=dict)
     deleted: bool = False
+    first: int = 0
+    """Number of its first version among the RSA keys of this process."""
 
     def add(self, created: int) -> str:
         name = os.urandom(16).hex()
-        secret = AESGCM(os.urandom(32)) if self.kind == "oct-HSM" else rsa.generate_private_key(65537, 2048)
-        self.versions[name] = Version(secret, created)
+        rsa_secret = rsa_key(self.first + len(self.versions)) if self.kind != "oct-HSM" else None
+        self.versions[name] = Version(rsa_secret or AESGCM(os.urandom(32)), created)
         return name
 
     @property
@@ -82,7 +91,7 @@ class FakeAzure:
         """Each token that was given, and when it ends."""
         self.token_seconds = 3600.0
         self.asked_for_tokens: list[dict[str, str]] = []
-        self.keys = {"kek": Key(kind, OPERATIONS[kind]), "other": Key(kind, OPERATIONS[kind])}
+        self.keys = {"kek": Key(kind, OPERATIONS[kind]), "other": Key(kind, OPERATIONS[kind], first=100)}
         self.fault: Refusal | None = None
         self.denied: set[str] = set()
         """Operations that the credentials may not do; `get` is one."""
