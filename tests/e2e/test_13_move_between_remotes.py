@@ -25,7 +25,7 @@ from .processes import until
 from .remotes import keystead, program, schemes
 from .stored import Stored, put_unchanged
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
 SECRETS = 100
 LATER = 5

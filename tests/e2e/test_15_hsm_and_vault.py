@@ -26,7 +26,7 @@ from .processes import until
 from .remotes import program, schemes
 from .stored import Stored, put_unchanged
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
 EACH = 20
 """Secrets under each local KEK."""

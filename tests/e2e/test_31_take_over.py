@@ -34,7 +34,7 @@ from .plugin import Plugin, configuration, endpoint, local_key
 from .processes import until
 from .remotes import keystead, program
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 EACH = 12
 CONTEXT = {"cluster": "e2e", "team": "platform"}

@@ -36,7 +36,7 @@ from .processes import until
 from .remotes import RecoveryKey, keystead, program
 from .resources import GROUP, RESOURCES, define_pandas
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 EACH = 10
 PLAIN = 3

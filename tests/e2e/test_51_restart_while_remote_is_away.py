@@ -21,7 +21,7 @@ from .plugin import CallFailed, decrypt, status
 from .processes import until
 from .remotes import keystead
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
 WAY_OUT = "mend key bao-1, and all goes on by itself"
 """What an operator has to do, in the words of Status."""
@@ -32,8 +32,8 @@ WAY_OUT = "mend key bao-1, and all goes on by itself"
     params=[
         "beside-another-2min",
         "alone-2min",
-        pytest.param("beside-another-10min", marks=pytest.mark.slow),
-        pytest.param("alone-10min", marks=pytest.mark.slow),
+        "beside-another-10min",
+        "alone-10min",
     ],
 )
 def variant(request: pytest.FixtureRequest) -> str:

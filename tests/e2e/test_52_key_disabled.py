@@ -20,7 +20,7 @@ from .plugin import CallFailed, decrypt, status
 from .processes import until
 from .remotes import keystead
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(240)]
 
 WORDS = "transit/k8s is soft-deleted: restore it"
 

@@ -19,7 +19,7 @@ from .processes import until
 from .stored import COLLECTION, put_unchanged
 from .traffic import Contents, Traffic
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(500)]
 
 SECRETS = 40
 """Through each node, half of which traffic replaces."""
@@ -30,7 +30,7 @@ WAITS = {"5s": (5, 10), "defaults": (60, 120)}
 """Seconds between two probes, and for which a new version has to be named before it is used."""
 
 
-@pytest.fixture(scope="module", params=["5s", pytest.param("defaults", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["5s", "defaults"])
 def variant(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
