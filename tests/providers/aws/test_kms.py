@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler
 
@@ -172,14 +173,25 @@ def test_one_provider_serves_many_threads(aws: FakeAws, make: Make) -> None:
 def test_a_connection_that_the_server_closed_while_it_was_idle_is_replaced(aws: FakeAws, make: Make) -> None:
     provider = make(aws, aws.new_key())
     provider.open(soon())
+    closed = threading.Event()
 
     def answer_and_close(request: Request, handler: BaseHTTPRequestHandler) -> Reply:
         handler.close_connection = True  # without a word in the answer
+        finish = handler.finish
+
+        def finish_and_close() -> None:
+            finish()
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            closed.set()
+
+        handler.finish = finish_and_close  # type: ignore[method-assign]
         return Reply(body=aws._kms(request))
 
     aws.scripts["Encrypt"] = answer_and_close
     for _ in range(3):
+        closed.clear()
         blob = provider.wrap(KEK, CONTEXT, None, soon()).blob
+        assert closed.wait(10.0)
         assert provider.unwrap(blob, CONTEXT, "", soon()) == KEK
 
 
