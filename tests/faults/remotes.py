@@ -12,6 +12,9 @@ from faults.line import Line
 from keystead.provider import Provider, WrapContext, Wrapped
 from support.serving import Sealed, seal_as_peer
 
+QUIET = 1.0
+"""Seconds without a request after which what a start tries in the background is over; nothing follows for an hour."""
+
 
 class Remote(ABC):
     """One remote KMS. `key` is its entry for `keys:`; `peer` is the provider as another node has it."""
@@ -82,3 +85,11 @@ class RemoteOnALine(Remote):
     @abstractmethod
     def requests(self) -> int:
         """Count its requests of any kind."""
+
+
+def until_quiet(remote: RemoteOnALine) -> None:
+    """Wait until nothing is asked of the remote any more."""
+    requests = -1
+    while remote.requests() != requests:
+        requests = remote.requests()
+        time.sleep(QUIET)

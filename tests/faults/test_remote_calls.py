@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from faults.all import remotes
 from faults.expected import PROVIDERS
 from faults.plugin import Plugin, Running, until
-from faults.remotes import RemoteOnALine
+from faults.remotes import RemoteOnALine, until_quiet
 from support.serving import Client, Sealed, short_directory
 
 NODES = 3
@@ -22,8 +21,6 @@ SEEDS = 50
 DECODERS = 10
 """How often Kubernetes 1.37 asks for one seed at once."""
 SEED = bytes(32)
-QUIET = 1.0
-"""Seconds without a request after which what a start tries in the background is over; nothing follows for an hour."""
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +95,6 @@ def test_a_cold_start_with_fifty_seeds_of_three_nodes_asks_the_remote_once_for_e
         assert decrypt_all(running.clients[provider], seeds) == SEEDS * DECODERS
         # The node's own record was unwrapped at its start.
         assert remote.unwraps() - unwraps == len(records) - 1
-
-
-def until_quiet(remote: RemoteOnALine) -> None:
-    """Wait until nothing is asked of the remote any more."""
-    requests = -1
-    while remote.requests() != requests:
-        requests = remote.requests()
-        time.sleep(QUIET)
 
 
 def decrypt_all(client: Client, seeds: list[Sealed]) -> int:
