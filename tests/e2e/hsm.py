@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ADAPTER = Path(__file__).parents[2] / "adapters/keystead-pkcs11"
+from support.adapters import ADAPTERS, installed
+
 MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so")
 MISSING = "NOT TESTED: keystead-pkcs11 under a kube-apiserver: no SoftHSM; apt-get install softhsm2 opensc"
 
@@ -53,16 +53,8 @@ class Hsm:
 
     def program(self, command: list[str]) -> list[str]:
         """Return a command in an environment where the provider is installed, and that knows the tokens."""
-        site = self._directory / "site"
-        project = tomllib.loads((ADAPTER / "pyproject.toml").read_text())["project"]
-        info = site / f"keystead_pkcs11-{project['version']}.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-        )
-        (name, target), *_ = project["entry-points"]["keystead.providers"].items()
-        (info / "entry_points.txt").write_text(f"[keystead.providers]\n{name} = {target}\n")
-        return ["env", f"PYTHONPATH={site}:{ADAPTER / 'src'}", f"SOFTHSM2_CONF={self._configuration}", *command]
+        path = installed(ADAPTERS / "keystead-pkcs11", self._directory / "site")
+        return ["env", f"PYTHONPATH={path}", f"SOFTHSM2_CONF={self._configuration}", *command]
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:

@@ -1,30 +1,40 @@
 """Another KMS plugin's data behind a real kube-apiserver: taken over, rewritten, and read when its key is destroyed.
 
 The old plugins are PEER-LIKE: they answer as the public source of each does (tests/support/peers.py). Secrets are under
-KMS v2 and ConfigMaps under KMS v1 on one socket. Vault is a real OpenBao; AWS and Google are the project's FAKES.
+KMS v2 and ConfigMaps under KMS v1 on one socket. Vault is a real OpenBao; the three clouds are the project's FAKES.
+Azure's provider is in a package of its own, `keystead-azure`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from faults.aws import Aws
 from faults.gcp import Gcp
-from faults.remotes import RemoteOnALine
 from faults.vault import KEY as TRANSIT_KEY
 from faults.vault import Vault
 from providers.gcp.fake import KEY as GCP_KEY
-from support.peers import AwsEncryptionProvider, K8sCloudKmsPlugin, Peer, VaultKubernetesKms, serving
+from support.peers import (
+    AwsEncryptionProvider,
+    K8sCloudKmsPlugin,
+    KubernetesKms,
+    Peer,
+    VaultKubernetesKms,
+    serving,
+)
 
+from .azure import Azure
 from .binaries import Binaries
 from .cluster import ApiServer, Credentials, Etcd, kms, write_encryption_configuration
 from .conftest import Count
@@ -47,19 +57,24 @@ class Take:
     """A plugin to take over."""
 
     peer: Peer
-    remote: RemoteOnALine
+    key: dict[str, Any]
+    """Its remote key, as an entry of `keys:`."""
     compat: dict[str, Any]
-    begins: bytes
-    """What its ciphertexts begin with."""
+    form: bytes
+    """A pattern for its ciphertexts of KMS v2."""
     destroy: Callable[[], None]
     """Have its remote key destroyed."""
+    close: Callable[[], None]
+    """End the remote."""
+    environment: list[str] = field(default_factory=list)
+    """What Keystead needs to have the provider, as for `env`."""
 
 
 def aws(directory: Path) -> Take:
     remote = Aws(directory)
     peer = AwsEncryptionProvider(remote.fake, remote.key["keyID"], CONTEXT)
     compat = {"reader": "aws-encryption-provider", "encryptionContext": CONTEXT}
-    return Take(peer, remote, compat, b"1", remote.fake.keys.clear)
+    return Take(peer, remote.key, compat, b"1.*", remote.fake.keys.clear, remote.stack.close)
 
 
 def vault(directory: Path) -> Take:
@@ -70,16 +85,32 @@ def vault(directory: Path) -> Take:
         remote.bao.write(f"transit/keys/{TRANSIT_KEY}/config", deletion_allowed=True)
         remote.bao.call("DELETE", f"transit/keys/{TRANSIT_KEY}")
 
-    return Take(peer, remote, {"reader": "vault-kubernetes-kms"}, b"vault:v2:", destroy)
+    compat = {"reader": "vault-kubernetes-kms"}
+    return Take(peer, remote.key, compat, b"vault:v2:.*", destroy, remote.stack.close)
 
 
 def gcp(directory: Path) -> Take:
     remote = Gcp(directory)
     peer = K8sCloudKmsPlugin(remote.kms, GCP_KEY, "blue")
-    return Take(peer, remote, {"reader": "k8s-cloudkms-plugin"}, (2).to_bytes(4), remote.kms.keys.clear)
+    compat, form = {"reader": "k8s-cloudkms-plugin"}, b"\0\0\0\2.*"
+    return Take(peer, remote.key, compat, form, remote.kms.keys.clear, remote.stack.close)
 
 
-TAKES = {"aws-encryption-provider": aws, "vault-kubernetes-kms": vault, "k8s-cloudkms-plugin": gcp}
+def azure(directory: Path, sdk: Literal["autorest", "azkeys"], form: bytes) -> Take:
+    remote = Azure(directory)
+    peer = KubernetesKms(remote.fake, remote.old_version, sdk)
+    compat = {"reader": "kubernetes-kms", "keyVersion": remote.old_version}
+    destroy, close = remote.fake.keys.clear, remote.stack.close
+    return Take(peer, remote.key, compat, form, destroy, close, remote.environment)
+
+
+TAKES: dict[str, Callable[[Path], Take]] = {
+    "aws-encryption-provider": aws,
+    "vault-kubernetes-kms": vault,
+    "k8s-cloudkms-plugin": gcp,
+    "kubernetes-kms-autorest": partial(azure, sdk="autorest", form=b"[A-Za-z0-9_-]{342}"),
+    "kubernetes-kms-azkeys": partial(azure, sdk="azkeys", form=b".{256}"),
+}
 
 
 @dataclass
@@ -100,7 +131,7 @@ class Lab:
 
     def configure(self, *, old: bool, reading: bool) -> None:
         """Encrypt under a key of ours; have the old plugin's key as well, and read what it wrote with it."""
-        key = self.take.remote.key | ({"compat": self.take.compat} if reading else {})
+        key = self.take.key | ({"compat": self.take.compat} if reading else {})
         keys = [local_key(self.directory, "new"), *([key] if old else [])]
         stages = {"new": "active"} | ({key["name"]: "decrypt"} if old else {})
         made = endpoint("main", self.socket, 1, stages, kmsVersions=["v2", "v1beta1"])
@@ -150,7 +181,7 @@ class Lab:
         told = keystead("status", "--admin", f"unix://{self.plugin.directory}/admin.sock", "-o", "json")
         status.write_text(told.stdout)
         done = keystead(
-            "key", "retire-check", self.take.remote.key["name"], "--etcd", self.etcd.url, "--from", status, "-o", "json"
+            "key", "retire-check", self.take.key["name"], "--etcd", self.etcd.url, "--from", status, "-o", "json"
         )
         assert done.stdout, done.stderr
         return json.loads(done.stdout) | {"code": done.returncode}
@@ -165,8 +196,9 @@ def variant(request: pytest.FixtureRequest) -> str:
 def lab(binaries: Binaries, directory: Path, variant: str) -> Iterator[Lab]:
     with ExitStack() as stack:
         take = TAKES[variant](directory)
-        stack.callback(take.remote.stack.close)
-        plugin, etcd = Plugin(directory, program=program(directory)), Etcd(binaries, directory)
+        stack.callback(take.close)
+        with_provider = ["env", *take.environment, *program(directory)]
+        plugin, etcd = Plugin(directory, program=with_provider), Etcd(binaries, directory)
         encryption = directory / "encryption.yaml"
         apiserver = ApiServer(
             binaries,
@@ -199,7 +231,8 @@ def test_the_old_plugin_has_written_in_its_own_format(lab: Lab, count: Count) ->
     assert found[f"kms:v1:{V1}", False] >= EACH
     assert sum(number for (_, ours), number in found.items() if ours) == 0
     sealed = [parse_sealed(v) for v in lab.etcd.reader.values("/registry/secrets/").values()]
-    assert all(one.seed.startswith(lab.take.begins) and not one.annotations for one in sealed)
+    assert all(re.fullmatch(lab.take.form, one.seed, re.DOTALL) for one in sealed)
+    assert {frozenset(one.annotations) for one in sealed} == {frozenset(lab.take.peer.annotations())}
     assert {one.key_id for one in sealed} == {lab.take.peer.status_key_id()}
     count("objects", sum(found.values()))
 
@@ -221,7 +254,7 @@ def test_keystead_in_its_place_reads_everything(lab: Lab, count: Count) -> None:
     count("read", lab.read_all())
     seeds = {parse_sealed(value).seed for value in lab.etcd.reader.values("/registry/secrets/").values()}
     reads = lab.plugin.metric(
-        "keystead_provider_request_duration_seconds_count", key=lab.take.remote.name, operation="read", result="OK"
+        "keystead_provider_request_duration_seconds_count", key=lab.take.key["name"], operation="read", result="OK"
     )
     assert reads >= len(seeds) + EACH, "every DEK of v1 is a call"
     count("calls of the remote to read", reads)

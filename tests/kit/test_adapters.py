@@ -13,19 +13,9 @@ from typing import Any
 
 import pytest
 
-ADAPTERS = sorted(path.parent for path in (Path(__file__).parents[2] / "adapters").glob("*/pyproject.toml"))
+from support import adapters
 
-
-def installed(adapter: Path, site: Path) -> dict[str, str]:
-    """The environment in which an adapter counts as installed, as `pip install -e` would have it."""
-    project = tomllib.loads((adapter / "pyproject.toml").read_text())["project"]
-    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    entries = project["entry-points"]["keystead.providers"]
-    lines = [f"{name} = {target}\n" for name, target in entries.items()]
-    (info / "entry_points.txt").write_text("[keystead.providers]\n" + "".join(lines))
-    return os.environ | {"PYTHONPATH": f"{site}:{adapter / 'src'}"}
+ADAPTERS = sorted(path.parent for path in adapters.ADAPTERS.glob("*/pyproject.toml"))
 
 
 def report_of(adapter: Path, directory: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -38,7 +28,7 @@ def report_of(adapter: Path, directory: Path, *arguments: str) -> list[dict[str,
         )
     report = directory / "report.json"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--keystead-report", str(report)]
-    environment = installed(adapter, directory / "site")
+    environment = os.environ | {"PYTHONPATH": adapters.installed(adapter, directory / "site")}
     ran = subprocess.run(
         [*command, *arguments], cwd=adapter, env=environment, capture_output=True, text=True, check=False
     )

@@ -6,12 +6,16 @@ were public in 2026. They call the same fakes and servers as the tests of our pr
 
 from __future__ import annotations
 
+import base64
 import contextlib
-from collections.abc import Callable, Iterator
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import grpc
 
@@ -24,7 +28,7 @@ from providers.vault.bao import Bao
 
 
 class Peer(Protocol):
-    """What a plugin does with the bytes of an Encrypt, whichever version of the API asks."""
+    """What a plugin does with the bytes of an Encrypt of KMS v2."""
 
     def status_key_id(self) -> str: ...
 
@@ -34,15 +38,25 @@ class Peer(Protocol):
 
     def decrypt(self, ciphertext: bytes, key_id: str) -> bytes: ...
 
+    def annotations(self) -> Mapping[str, bytes]:
+        """Return what is beside the next ciphertext of KMS v2: with most, nothing."""
+        return {}
+
+    def of_v1(self) -> Peer:
+        """Return what answers KMS v1: most treat the bytes alike."""
+        return self
+
 
 def foreign(peer: Peer, plaintext: bytes, api: str = "v2") -> Foreign:
     """What is stored of one Encrypt."""
+    if api != "v2":
+        return Foreign("v1beta1", peer.of_v1().encrypt(plaintext)[0])
     ciphertext, key_id = peer.encrypt(plaintext)
-    return Foreign("v2", ciphertext, key_id) if api == "v2" else Foreign("v1beta1", ciphertext)
+    return Foreign("v2", ciphertext, key_id, tuple(peer.annotations().items()))
 
 
 @dataclass
-class AwsEncryptionProvider:
+class AwsEncryptionProvider(Peer):
     """kubernetes-sigs/aws-encryption-provider: pkg/plugin/plugin.go, plugin_v2.go, pkg/kmsplugin/kms.go.
 
     The byte `1`, then the blob of KMS; the key_id is the flag --key; no annotations.
@@ -84,7 +98,7 @@ class AwsEncryptionProvider:
 
 
 @dataclass
-class VaultKubernetesKms:
+class VaultKubernetesKms(Peer):
     """FalcoSuessgott/vault-kubernetes-kms: pkg/plugin/plugin_v1.go, plugin_v2.go, pkg/vault/transit.go.
 
     Transit's answer as it is; the key_id is `latest_version` of the key as a decimal number, read after the encryption,
@@ -106,14 +120,12 @@ class VaultKubernetesKms:
         return self.bao.encrypt(self.key, plaintext).encode(), self.status_key_id()
 
     def decrypt(self, ciphertext: bytes, key_id: str) -> bytes:  # as that plugin, it ignores it
-        import base64
-
         answer = self.bao.call("POST", f"transit/decrypt/{self.key}", {"ciphertext": ciphertext.decode()})
         return base64.b64decode(answer["data"]["plaintext"])
 
 
 @dataclass
-class K8sCloudKmsPlugin:
+class K8sCloudKmsPlugin(Peer):
     """GoogleCloudPlatform/k8s-cloudkms-plugin: plugin/v1/plugin.go, plugin/v2/plugin.go.
 
     The service's ciphertext as it is; the key_id is the name of the version that encrypted, then `:` and the flag
@@ -138,9 +150,80 @@ class K8sCloudKmsPlugin:
         return plaintext
 
 
+@dataclass
+class KubernetesKms(Peer):
+    """Azure/kubernetes-kms: pkg/plugin/keyvault.go, kms_v2_server.go, server.go.
+
+    RSA by one version of a key; the key_id is the SHA-256 of that version's URL in hex. KMS v2 has RSA-OAEP-256 and
+    annotations, KMS v1 RSA1_5. The SDK that it had at first, `autorest`, gives the vault's base64url text for bytes,
+    and three headers of the vault's answer become annotations. With the newer `azkeys` the ciphertext is bytes, and
+    what is encrypted is text: the plugin goes on to encode it, although this SDK does so as well.
+    """
+
+    azure: Any
+    """The fake, from the tests of keystead-azure."""
+    version: str
+    """The flag --key-version. It has no other one, whatever becomes of the key."""
+    sdk: Literal["autorest", "azkeys"]
+    algorithm: str = "RSA-OAEP-256"
+    vault: str = "https://lab.vault.azure.net"
+    key: str = "kek"
+
+    @property
+    def key_id(self) -> str:
+        return hashlib.sha256(f"{self.vault}/keys/{self.key}/{self.version}".encode()).hexdigest()
+
+    def status_key_id(self) -> str:
+        return self.encrypt(b"healthcheck")[1]
+
+    def encrypt(self, plaintext: bytes) -> tuple[bytes, str]:
+        given = _text(plaintext) if self.sdk == "autorest" else _text(_text(plaintext).encode())
+        answer = self._ask("encrypt", given)
+        if hashlib.sha256(answer["kid"].encode()).hexdigest() != self.key_id:
+            raise ValueError("another key encrypted")
+        sealed: str = answer["value"]
+        return (sealed.encode() if self.sdk == "autorest" else _bytes(sealed)), self.key_id
+
+    def decrypt(self, ciphertext: bytes, key_id: str) -> bytes:
+        if key_id not in ("", self.key_id):  # KMS v1 has none
+            raise ValueError("another key_id")
+        given = ciphertext.decode() if self.sdk == "autorest" else _text(ciphertext)
+        answer = self._ask("decrypt", given)
+        plaintext = _bytes(answer["value"])
+        return plaintext if self.sdk == "autorest" else _bytes(plaintext.decode())
+
+    def annotations(self) -> Mapping[str, bytes]:
+        said = {"version.azure.akv.io": b"1", "algorithm.azure.akv.io": self.algorithm.encode()}
+        if self.sdk == "azkeys":
+            return said
+        return said | {
+            "date.azure.akv.io": formatdate(usegmt=True).encode(),
+            "x-ms-request-id.azure.akv.io": os.urandom(16).hex().encode(),
+            "x-ms-keyvault-region.azure.akv.io": b"westeurope",
+        }
+
+    def of_v1(self) -> Peer:
+        return replace(self, algorithm="RSA1_5")
+
+    def _ask(self, operation: str, value: str) -> dict[str, Any]:
+        token = self.azure.token({"client_secret": self.azure.secret})["access_token"]
+        body = {"alg": self.algorithm, "value": value}
+        answer: dict[str, Any] = self.azure.key("POST", f"/keys/{self.key}/{self.version}/{operation}", token, body)
+        return answer
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
 @contextlib.contextmanager
 def serving(peer: Peer, socket: Path) -> Iterator[None]:
-    """Serve both versions of the KMS API on one socket, as all three do or can."""
+    """Serve both versions of the KMS API on one socket, as all of them do or can."""
+    old = peer.of_v1()
 
     def handler(request: Any, answer: Callable[[Any], Any]) -> grpc.RpcMethodHandler[Any, Any]:
         return grpc.unary_unary_rpc_method_handler(
@@ -151,7 +234,7 @@ def serving(peer: Peer, socket: Path) -> Iterator[None]:
 
     def encrypt_v2(request: Any) -> Any:
         ciphertext, key_id = peer.encrypt(request.plaintext)
-        return v2.EncryptResponse(ciphertext=ciphertext, key_id=key_id)
+        return v2.EncryptResponse(ciphertext=ciphertext, key_id=key_id, annotations=peer.annotations())
 
     services = {
         "v2": {
@@ -169,8 +252,8 @@ def serving(peer: Peer, socket: Path) -> Iterator[None]:
                 v1.VersionRequest,
                 lambda _: v1.VersionResponse(version="v1beta1", runtime_name="peer-like", runtime_version="0.0.1"),
             ),
-            "Encrypt": handler(v1.EncryptRequest, lambda r: v1.EncryptResponse(cipher=peer.encrypt(r.plain)[0])),
-            "Decrypt": handler(v1.DecryptRequest, lambda r: v1.DecryptResponse(plain=peer.decrypt(r.cipher, ""))),
+            "Encrypt": handler(v1.EncryptRequest, lambda r: v1.EncryptResponse(cipher=old.encrypt(r.plain)[0])),
+            "Decrypt": handler(v1.DecryptRequest, lambda r: v1.DecryptResponse(plain=old.decrypt(r.cipher, ""))),
         },
     }
     server = grpc.server(ThreadPoolExecutor(4))
