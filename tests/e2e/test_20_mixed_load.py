@@ -136,7 +136,9 @@ class Soak:
     def configuration(self) -> dict[str, object]:
         stages = {key: "active" if key == self.active else "decrypt" for key in ("a", "b")}
         keys = [local_key(self.directory, key) for key in stages]
-        return configuration(self.plugin, keys, [endpoint("main", self.socket, self.epoch, stages)])
+        # A file that says what the last one said is no reload: each names another time.
+        health = {"health": {"grace": f"{60 + sum(self.events.values())}m"}}
+        return configuration(self.plugin, keys, [endpoint("main", self.socket, self.epoch, stages)]) | health
 
     def happen(self, event: str, seeds: SeedClient) -> None:
         """Let one thing happen, and wait until Status is good again."""
