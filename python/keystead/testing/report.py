@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +126,12 @@ class Run:
         if self.short_of_claim:
             lines.append(f"  the quality file claims {self.claimed}: this run has not shown it")
         return lines
+
+
+def claims_not_shown(runs: Iterable[Run]) -> set[str]:
+    """Return the providers whose claim no run of theirs has shown: of two transports, one may show what the other cannot."""
+    runs = list(runs)
+    return {run.provider for run in runs} - {run.provider for run in runs if not run.short_of_claim}
 
 
 def gather(runs: dict[str, Run], node: str, properties: Sequence[tuple[str, Any]]) -> None:
