@@ -129,7 +129,7 @@ class Run:
 
 
 def claims_not_shown(runs: Iterable[Run]) -> set[str]:
-    """Return the providers whose claim no run of theirs has shown: of two transports, one may show what the other cannot."""
+    """Return the providers whose claim none of their runs has shown: one transport may show what another cannot."""
     runs = list(runs)
     return {run.provider for run in runs} - {run.provider for run in runs if not run.short_of_claim}
 
