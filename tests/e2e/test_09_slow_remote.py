@@ -134,7 +134,8 @@ def test_a_remote_too_slow_for_a_new_local_kek_leaves_the_old_one_in_use(lab: La
     lab.remote.answers_after(VERY_SLOW)
     lab.configure(3)
     overdue = until(lambda: lab.plugin.events("kek.overdue"), 60, "kek.overdue in the log")
-    assert "within the time limit" in overdue[-1]["error"]
+    # A probe may have come first, and found the key down by the same slowness.
+    assert overdue[-1]["error"] == "key lab is down" or "within the time limit" in overdue[-1]["error"]
     assert lab.plugin.wait_for_status(lab.socket).key_id == old
     lab.stored.create(lab.apiserver.kube, "while-overdue")
     assert lab.apiserver.is_healthy()
