@@ -4,7 +4,7 @@
 # usage: base-image.sh [--suite SUITE] [--mirror URL] [--ca FILE]... [TAG]
 set -eu
 
-suite=bookworm mirror=http://deb.debian.org/debian tag=keystead-base:bookworm
+suite=bookworm mirror= tag=keystead-base:bookworm
 authorities=$(mktemp -d)
 root=$(mktemp -d)
 trap 'rm -rf "$root" "$authorities"' EXIT
@@ -20,7 +20,8 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,python3-pip "$suite" "$root" "$mirror"
+debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,python3-pip "$suite" "$root" \
+  ${mirror:+"$mirror"} 
 cp "$authorities"/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
 chroot "$root" update-ca-certificates
 # The Dockerfile calls python, as the images of the Python project do.
