@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
 done
 
 debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,python3-pip "$suite" "$root" \
-  ${mirror:+"$mirror"} 
+  ${mirror:+"$mirror"}
 cp "$authorities"/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
 chroot "$root" update-ca-certificates
 # The Dockerfile calls python, as the images of the Python project do.
