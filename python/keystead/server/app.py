@@ -131,6 +131,8 @@ class Application:
 
         That a remote is away must never end up here: a restart throws away the KEKs that all still works with.
         """
+        if self._systemd.pause is None:
+            return
         for endpoint in self._plugin.endpoints.values():
             endpoint.status()
         self._systemd.alive()
